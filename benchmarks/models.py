@@ -1,0 +1,100 @@
+"""What the mock upstream's models say: bytes for a name, without I/O."""
+
+import json
+import re
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+
+_NAME = re.compile(r"bench-(\d{1,6})x(\d{1,5})ms((?:-(?:ttft\d{1,6}|stall\d{1,6}|close|crlf|usage))*)")
+_IDENTITY = {
+    "id": "chatcmpl-bench00000000000000000001",
+    "object": "chat.completion.chunk",
+    "created": 1790000000,
+    "model": "",
+    "service_tier": "default",
+    "system_fingerprint": "fp_0123456789",
+}
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model: how many chunks it streams, how fast, and its bytes, prepared.
+
+    Each item of a tuple is to be a write of its own.
+    """
+
+    name: str
+    chunks: int
+    interval_ns: int
+    delay_ns: int
+    stall: int | None
+    framed: bool
+    opening: tuple[bytes, ...]
+    before: bytes
+    after: bytes
+    ending: tuple[bytes, ...]
+    ending_with_usage: tuple[bytes, ...]
+
+    def chunk(self, sequence: int) -> bytes:
+        """Return content chunk `sequence` (about 280 bytes), stamped with this moment."""
+        mark = b"%d:%d" % (sequence, time.monotonic_ns())
+        if not self.framed:
+            return b"%b%b%b" % (self.before, mark, self.after)
+        size = len(self.before) + len(mark) + len(self.after)
+        return b"%x\r\n%b%b%b\r\n" % (size, self.before, mark, self.after)
+
+    def completion(self) -> bytes:
+        """Return the JSON that a request without `stream` gets."""
+        content = f" @@0:{time.monotonic_ns()}@@ a short answer of one or two sentences, as a voice agent gives."
+        message = {"role": "assistant", "content": content, "refusal": None}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 9, "completion_tokens": 12, "total_tokens": 21}
+        identity = {**_IDENTITY, "object": "chat.completion", "model": self.name}
+        return _encode({**identity, "choices": [choice], "usage": usage})
+
+
+@lru_cache(maxsize=64)
+def read_model(name: str) -> Model:
+    """Return the model of that name; ValueError if it is none of the mock's."""
+    match = _NAME.fullmatch(name)
+    if not match:
+        raise ValueError("model: the mock has bench-<N>x<I>ms[-ttft<D>][-stall<K>][-close][-crlf][-usage]")
+    options = dict(re.findall(r"([a-z]+)(\d*)", match[3]))
+    chunks = int(match[1])
+    framed = "close" not in options
+    newline = b"\r\n\r\n" if "crlf" in options else b"\n\n"
+
+    def frame(event: bytes) -> bytes:
+        event = b"data: " + event + newline
+        return b"%x\r\n%b\r\n" % (len(event), event) if framed else event
+
+    framing = b"Transfer-Encoding: chunked" if framed else b"Connection: close"
+    before, _, after = _chunk(name, {"content": " @@mark@@"}, None).partition(b"mark")
+    finish = frame(_chunk(name, {}, "stop"))
+    counts = {"prompt_tokens": 9, "completion_tokens": chunks, "total_tokens": chunks + 9}
+    usage = frame(_encode({**_IDENTITY, "model": name, "choices": [], "usage": counts}))
+    close = (frame(b"[DONE]"), b"0\r\n\r\n") if framed else (frame(b"[DONE]"),)
+    return Model(
+        name=name,
+        chunks=chunks,
+        interval_ns=int(match[2]) * 1_000_000,
+        delay_ns=int(options.get("ttft", 0)) * 1_000_000,
+        stall=int(options["stall"]) if "stall" in options else None,
+        framed=framed,
+        opening=(_HEAD + framing + b"\r\n\r\n", frame(_chunk(name, {"role": "assistant", "content": ""}, None))),
+        before=b"data: " + before,
+        after=after + newline,
+        ending=(finish, usage, *close) if "usage" in options else (finish, *close),
+        ending_with_usage=(finish, usage, *close),
+    )
+
+
+def _encode(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _chunk(model: str, delta: dict[str, str], finish_reason: str | None) -> bytes:
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    return _encode({**_IDENTITY, "model": model, "choices": [choice]})

@@ -1,0 +1,12 @@
+"""`/chat/completions`: the plain relay to the language model."""
+
+from blueprints.completions import endpoint
+from turns.turn import Answer, Turn
+
+
+def answer(turn: Turn) -> Answer:
+    """Answer with what the language model says."""
+    yield from turn.ask()
+
+
+bp = endpoint("chat", "/chat/completions", answer, hides_thinking=False)

@@ -1,0 +1,37 @@
+"""The endpoints that answer a turn: each is a blueprint around a function `answer(turn)`."""
+
+from collections.abc import Callable
+
+from flask import Blueprint, Response, current_app, g, request
+
+from protocol.errors import BadRequest
+from protocol.request import read_request
+from turns.caller import caller_of
+from turns.respond import respond
+from turns.turn import Answer, Service, Turn
+
+
+def endpoint(name: str, path: str, answer: Callable[[Turn], Answer], *, hides_thinking: bool = True) -> Blueprint:
+    """Return the blueprint that serves `answer` at this path, with and without `/v1`."""
+    bp = Blueprint(name, __name__)
+
+    def complete() -> Response:
+        return respond(open_turn(hides_thinking), answer)
+
+    prefix = path.removesuffix("/chat/completions")
+    for rule in dict.fromkeys([path, f"/v1{path}", f"{prefix}/v1/chat/completions"]):
+        bp.add_url_rule(rule, endpoint="complete", view_func=complete, methods=["POST"])
+    return bp
+
+
+def open_turn(hides_thinking: bool) -> Turn:
+    """Return the turn that this HTTP request begins; raise BadRequest for one that can't be understood."""
+    service: Service = current_app.extensions["service"]
+    kind = request.mimetype
+    if kind and kind != "application/json" and not kind.endswith("+json"):
+        raise BadRequest(
+            "The body must be JSON: send `Content-Type: application/json`.", code="unsupported_media_type", status=415
+        )
+    chat = read_request(request.get_data(cache=False), service.drop_fields)
+    g.caller = caller_of(request.environ, service.write_s)
+    return Turn(service, chat, g.caller, g.record, key=g.key, hides_thinking=hides_thinking)

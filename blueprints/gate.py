@@ -1,0 +1,113 @@
+"""What happens to every request: who may call, its id, its log line, and the one form of every error."""
+
+import hmac
+import logging
+import re
+import secrets
+from dataclasses import dataclass
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from protocol.errors import BadRequest, CallerHungUp, Failure, ServerError, Unauthorized, error_json
+from turns.record import Record
+
+log = logging.getLogger("custom_llm")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+OPEN_TO_ALL = "health.health"
+PASSED_THROUGH = frozenset({"chat", "models", "status"})
+"""The blueprints that a caller may use with a key of the upstream's own; all else is ours to protect."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may call: whoever shows one of the keys; with `pass_through` whoever brings a key for the upstream."""
+
+    keys: tuple[str, ...] = ()
+    pass_through: bool = False
+
+    def check(self, blueprint: str | None) -> str | None:
+        """Return the caller's key if it is to be passed through; raise Unauthorized."""
+        shown = _bearer()
+        if self.keys:
+            # all are compared, and in constant time: how long it takes tells nothing of a key
+            if not any([hmac.compare_digest(shown.encode(), key.encode()) for key in self.keys]):
+                raise Unauthorized(
+                    "The key is missing or wrong: send `Authorization: Bearer <key>`.", code="invalid_api_key"
+                )
+            return None
+        if not self.pass_through:
+            return None
+        if blueprint is not None and blueprint not in PASSED_THROUGH:
+            raise Unauthorized("This endpoint needs SERVER_API_KEYS or LLM_API_KEY to be set.", code="not_configured")
+        if not shown:
+            raise Unauthorized(
+                "A key for the language model is missing: send `Authorization: Bearer <key>`.", code="invalid_api_key"
+            )
+        return shown
+
+
+def _bearer() -> str:
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def guard(app: Flask, access: Access) -> None:
+    """Put every request of this app through the gate."""
+
+    @app.before_request
+    def enter() -> None:
+        asked = request.headers.get("X-Request-Id", "")
+        request_id = asked if _REQUEST_ID.fullmatch(asked) else f"req-{secrets.token_hex(12)}"
+        rule = request.url_rule
+        g.record = Record(rule.rule if rule else "unknown", request_id)
+        g.key = None if rule and rule.endpoint == OPEN_TO_ALL else access.check(request.blueprint)
+
+    @app.after_request
+    def leave(response: Response) -> Response:
+        record: Record = g.record
+        record.status = response.status_code
+        response.headers["X-Request-Id"] = record.request_id
+        if "caller" in g:
+            response.call_on_close(g.caller.close)
+        response.call_on_close(record.write)
+        return response
+
+    @app.errorhandler(Failure)
+    def fail(failure: Failure) -> Response:
+        g.record.fail(failure)
+        response = Response(error_json(failure), failure.answered, failure.headers, mimetype="application/json")
+        if failure.answered == 401:
+            response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+
+    @app.errorhandler(HTTPException)
+    def refuse(error: HTTPException) -> Response:
+        code = (error.name or "error").lower().replace(" ", "_")
+        kind = BadRequest if (error.code or 500) < 500 else ServerError
+        shown = kind(_IN_OUR_WORDS.get(error.code or 0, error.name or "Error."), code=code, status=error.code)
+        response = fail(shown)
+        for name, value in error.get_headers(request.environ):
+            if name.lower() in ("allow", "retry-after"):
+                response.headers[name] = value
+        return response
+
+    @app.errorhandler(CallerHungUp)
+    def nobody(_: CallerHungUp) -> Response:
+        # nobody is there to read it: what counts is that the log does not take it for an answer
+        g.record.outcome = "caller_hangup"
+        return Response(status=503, headers={"Connection": "close"})
+
+    @app.errorhandler(Exception)
+    def break_down(error: Exception) -> Response:
+        log.error("a request failed", exc_info=error)
+        return fail(ServerError("The server failed.", code="server_error", detail=type(error).__name__))
+
+
+_IN_OUR_WORDS = {
+    400: "The request can't be understood.",
+    404: "There is no such endpoint; GET / lists them.",
+    405: "This method is not allowed here; completions are asked for with POST.",
+    413: "The request is larger than this server takes (MAX_BODY_KB).",
+}

@@ -1,0 +1,49 @@
+"""`/`, `/health`, `/ready`: what this is, and whether it works."""
+
+from typing import Any
+
+from flask import Blueprint, Response, current_app, jsonify, request
+
+from turns.turn import Service
+
+health_bp = Blueprint("health", __name__)
+bp = Blueprint("status", __name__)
+
+_WHAT = {
+    "/chat/completions": "the language model, relayed",
+    "/models": "the models that can be asked",
+    "/health": "alive",
+    "/ready": "can serve",
+}
+
+
+@health_bp.get("/health")
+def health() -> Response:
+    """Say that this process is alive."""
+    return jsonify(status="ok")
+
+
+@bp.get("/ready")
+def ready() -> Response:
+    """Say that this worker can serve; how the upstream did last is told, but does not decide."""
+    service: Service = current_app.extensions["service"]
+    return jsonify(status="ready", upstream=service.upstream.state)
+
+
+@bp.get("/")
+def index() -> Response:
+    """Say what this is, which endpoints there are, and how to try them."""
+    service: Service = current_app.extensions["service"]
+    served = {rule.rule for rule in current_app.url_map.iter_rules()}
+    key = "" if not current_app.config["CALLER_NEEDS_KEY"] else "-H 'Authorization: Bearer '\"$KEY\" "
+    said: dict[str, Any] = {
+        "name": "custom-llm-server",
+        "what": "A custom LLM server for voice agents: OpenAI's chat completions, streamed.",
+        "endpoints": {path: what for path, what in _WHAT.items() if path in served},
+        "try": f"curl -N {key}-H 'Content-Type: application/json' "
+        '-d \'{"stream":true,"messages":[{"role":"user","content":"Hello!"}]}\' '
+        f"{request.host_url}chat/completions",
+    }
+    if service.upstream.is_demo:
+        said["demo"] = "The built-in demo model answers. Set LLM_API_KEY or LLM_BASE_URL for a real one."
+    return jsonify(said)

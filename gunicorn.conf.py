@@ -1,0 +1,64 @@
+"""How gunicorn runs this server: workers, limits, and what it refuses to start with."""
+
+import os
+import socket
+import sys
+from typing import Any
+
+import settings as setting
+
+try:
+    _settings, _warnings = setting.load()
+except setting.BadSetting as wrong:
+    sys.exit(f"custom-llm-server: {wrong}")
+
+_host = f"[{_settings.listens_on}]" if ":" in _settings.listens_on else _settings.listens_on
+bind = f"{_host}:{_settings.port}"
+workers = _settings.web_concurrency
+worker_class = "server.worker.Worker"
+worker_connections = _settings.max_connections
+# of an idle connection: an engine that asks turn by turn keeps it, one that has gone does not hold up a restart
+keepalive = 20
+# of a worker that hangs; streams may take as long as they like
+timeout = 60
+graceful_timeout = 30
+# one line a request is written by us: gunicorn's would hold query strings
+accesslog = None
+loglevel = "warning"
+# nothing here talks to it
+control_socket_disable = True
+
+
+def on_starting(server: Any) -> None:
+    """Refuse what can't work, and say what will be served where."""
+    config = server.cfg
+    if config.is_ssl:
+        sys.exit("custom-llm-server: certfile and keyfile are not supported; terminate TLS in front, as README shows")
+    if config.preload_app:
+        sys.exit("custom-llm-server: --preload imports the app before gevent can patch ssl; leave it out")
+    hosts = [address[0] if isinstance(address, tuple) else "unix:" for address in config.address]
+    if _settings.is_pass_through and not _settings.allow_pass_through and not all(map(setting.is_loopback, hosts)):
+        sys.exit("custom-llm-server: pass-through on an address that others reach needs ALLOW_PASS_THROUGH=1")
+    if "GUNICORN_FD" not in os.environ:  # set where a new version takes the old one's sockets over
+        _check_is_free(config.address)
+    for line in [*_warnings, _settings.summary]:
+        print(f"custom-llm-server: {line}", file=sys.stderr)
+
+
+def _check_is_free(addresses: list[Any]) -> None:
+    for address in addresses:
+        if not isinstance(address, tuple):
+            continue
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address[:2])
+            except OSError as error:
+                place = f"{address[0]}:{address[1]}"
+                sys.exit(f"custom-llm-server: {place} can't be listened on ({error.strerror}); set HOST or PORT")
+
+
+def when_ready(server: Any) -> None:
+    """Say where the server listens."""
+    print(f"custom-llm-server: listening on {', '.join(map(str, server.LISTENERS))}", file=sys.stderr)

@@ -1,0 +1,124 @@
+"""Every way a request can fail, in words that may reach the caller."""
+
+from typing import ClassVar, Literal
+
+import msgspec
+
+# the closed list of how a request ended: in the log, and wherever outcomes are counted
+Outcome = Literal[
+    "ok",
+    "fallback",
+    "superseded",
+    "empty",
+    "caller_hangup",
+    "caller_bad_request",
+    "caller_unauthorized",
+    "caller_too_slow",
+    "upstream_refused",
+    "upstream_timeout",
+    "upstream_status",
+    "upstream_broken",
+    "server_error",
+    "server_overload",
+    "server_drain",
+]
+
+
+class Failure(Exception):
+    """Say why a request can't be answered.
+
+    `message` reaches the caller, and through the engine its webhooks: short, with no key, path or address in it.
+    `detail` is for the log alone. `headers` go out with the error's response.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    outcome: ClassVar[Outcome] = "server_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        status: int | None = None,
+        detail: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.param = param
+        self.answered = status or self.status
+        self.detail = detail
+        self.headers = headers or {}
+
+
+class ServerError(Failure):
+    """Report a fault of our own."""
+
+
+class BadRequest(Failure):
+    """Refuse a request that can't be understood; `param` names the place, such as `messages[2].role`."""
+
+    status = 400
+    type = "invalid_request_error"
+    outcome = "caller_bad_request"
+
+
+class Unauthorized(Failure):
+    """Refuse a caller without the right key."""
+
+    status = 401
+    type = "authentication_error"
+    outcome = "caller_unauthorized"
+
+
+class UpstreamRefused(Failure):
+    """Report that no connection to the upstream could be made."""
+
+    status = 502
+    type = "upstream_error"
+    outcome = "upstream_refused"
+
+
+class UpstreamTimeout(Failure):
+    """Report that the upstream was too late."""
+
+    status = 504
+    type = "upstream_error"
+    outcome = "upstream_timeout"
+
+
+class UpstreamStatus(Failure):
+    """Report that the upstream answered with an error."""
+
+    status = 502
+    type = "upstream_error"
+    outcome = "upstream_status"
+
+
+class UpstreamBroken(Failure):
+    """Report that the upstream's answer was cut, or was none."""
+
+    status = 502
+    type = "upstream_error"
+    outcome = "upstream_broken"
+
+
+class CallerHungUp(Exception):
+    """Leave a turn whose caller has closed the connection."""
+
+
+def error_json(failure: Failure) -> bytes:
+    """Write the error object that OpenAI's SDKs parse: `{"error": {message, type, param, code}}`."""
+    return msgspec.json.encode(
+        {
+            "error": {
+                "message": failure.message,
+                "type": failure.type,
+                "param": failure.param,
+                "code": failure.code,
+            }
+        }
+    )

@@ -1,0 +1,41 @@
+"""Read JSON that strict decoders refuse, and make it such that they don't."""
+
+import json
+import re
+from itertools import accumulate
+from typing import Any
+
+BOM = b"\xef\xbb\xbf"
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+# an opening bracket counts 1, a closing one 255, which is -1 in a signed byte
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+
+
+def mend(data: bytes, *, nan: bool) -> bytes:
+    """Return the same JSON without a BOM, with half surrogates and invalid UTF-8 made U+FFFD, and NaN made null.
+
+    Text that was cut in UTF-16 leaves half a surrogate pair behind (`"\\ud83d"`), which no UTF-8 can hold.
+    `nan` says whether NaN and Infinity are let through (as null). Raises ValueError for what is no JSON all the same.
+    """
+    text = data.removeprefix(BOM).decode("utf-8", "replace")
+    value = json.loads(text, parse_constant=_null if nan else _refuse)
+    whole = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+
+
+def _null(constant: str) -> Any:
+    return None
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def deeper_than(limit: int, data: bytes) -> bool:
+    """Tell whether JSON is nested deeper than `limit`, without decoding it: a decoder's own stack is the limit else."""
+    if data.count(b"[") + data.count(b"{") <= limit:
+        return False
+    brackets = _STRING.sub(b"", data).translate(None, _NOT_BRACKETS)
+    steps = memoryview(brackets.translate(_STEPS)).cast("b")
+    return max(accumulate(steps), default=0) > limit

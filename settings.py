@@ -1,0 +1,272 @@
+"""Every setting: its name, type, unit, default, and one line of meaning.
+
+They come from the environment and from `.env`; the environment wins, and empty counts as unset.
+"""
+
+import difflib
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+from urllib.parse import urlsplit
+
+import msgspec
+from dotenv import dotenv_values
+from msgspec import Meta
+
+ROOT = Path(__file__).resolve().parent
+PLACEHOLDER = "your-api-key-here"
+OPENAI_URL = "https://api.openai.com/v1"
+_PREFIXES = ("LLM_", "SERVER_", "ALLOW_")
+
+
+class BadSetting(ValueError):
+    """Say which setting is wrong and what it must be, never what it was."""
+
+
+def _about(line: str, must: str, **bounds: Any) -> Meta:
+    return Meta(description=line, extra={"must": must}, **bounds)
+
+
+def _seconds(line: str, least: float = 0.01) -> Meta:
+    return _about(line, f"a number of seconds, {least:g} or more", ge=least, le=86400)
+
+
+_URL = "an http:// or https:// URL"
+_LIST = "a list, separated by commas"
+
+
+class Settings(msgspec.Struct, frozen=True, rename="upper"):
+    """The settings of one server; seconds unless a name says otherwise."""
+
+    llm_api_key: Annotated[str | None, _about("Key of the upstream.", "a key")] = None
+    llm_base_url: Annotated[
+        str | None,
+        _about("Upstream, up to `/v1`; a query such as `?api-version=…` is kept. OpenAI's if only a key is set.", _URL),
+    ] = None
+    llm_model: Annotated[
+        str | None,
+        _about("Model where the request names none (`gpt-4o-mini` for OpenAI's own).", "a model's name"),
+    ] = None
+    llm_key_header: Annotated[
+        str,
+        _about(
+            "Header that carries the key; under any other name than this it goes without `Bearer`, as Azure's `api-key`.",
+            "a header's name",
+            pattern=r"^[A-Za-z0-9-]+$",
+        ),
+    ] = "Authorization"
+    llm_headers: Annotated[
+        dict[str, str], _about("More headers for the upstream.", 'a JSON object such as {"X-Team":"voice"}')
+    ] = msgspec.field(default_factory=dict)
+    llm_drop_fields: Annotated[
+        frozenset[str], _about("Fields of a request's root that are not sent upstream.", _LIST)
+    ] = frozenset({"call", "phoneNumber", "customer"})
+    llm_proxy: Annotated[
+        str | None,
+        _about(
+            "HTTP proxy to the upstream (`HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are heeded else).", "an http:// URL"
+        ),
+    ] = None
+    llm_ca_file: Annotated[
+        Path | None,
+        _about("Certificates to trust (`REQUESTS_CA_BUNDLE`, `SSL_CERT_FILE` are heeded else).", "a file that exists"),
+    ] = None
+    server_api_keys: Annotated[
+        tuple[str, ...], _about("Keys of which a caller must show one; never sent upstream.", _LIST)
+    ] = ()
+    allow_pass_through: Annotated[
+        bool, _about("Let anyone who reaches this server use the upstream with a key of their own.", "1 or 0")
+    ] = False
+    host: Annotated[
+        str | None, _about("Address to listen on (`127.0.0.1` where no key is checked, else `0.0.0.0`).", "an address")
+    ] = None
+    port: Annotated[int, _about("Port to listen on.", "a port, 1 to 65535", ge=1, le=65535)] = 8000
+    web_concurrency: Annotated[int, _about("Worker processes.", "a whole number, 1 to 64", ge=1, le=64)] = 1
+    max_connections: Annotated[
+        int, _about("Connections that one worker holds at once.", "a whole number, 10 or more", ge=10, le=1000000)
+    ] = 4000
+    max_body_kb: Annotated[
+        int, _about("Size limit of a request, in KiB.", "a whole number, 1 to 102400", ge=1, le=102400)
+    ] = 10240
+    connect_s: Annotated[float, _seconds("Wait for a connection to the upstream.")] = 3.0
+    first_token_s: Annotated[float, _seconds("Wait for the first token of a stream.")] = 10.0
+    stall_s: Annotated[float, _seconds("Wait between two events of a stream.")] = 10.0
+    total_s: Annotated[float, _seconds("Wait for the whole answer.")] = 300.0
+    keepalive_s: Annotated[
+        float,
+        _seconds("Silence after which a stream is opened and `: keepalive` is sent, again and again; 0: never.", 0),
+    ] = 5.0
+    write_s: Annotated[float, _seconds("Wait for a caller who does not read.")] = 10.0
+    think: Annotated[
+        Literal["pass", "hide"] | None,
+        _about(
+            "What becomes of a `<think>` block that opens an answer: `hide` makes it `reasoning_content` "
+            "(`pass` on /chat, `hide` wherever an answer is spoken or grounded).",
+            "pass or hide",
+        ),
+    ] = None
+    assistant_last: Annotated[
+        Literal["say", "forward"],
+        _about(
+            "What becomes of a last message of role `assistant`: said as it stands, or sent upstream.", "say or forward"
+        ),
+    ] = "say"
+    fallback: Annotated[
+        str | None, _about("Sentence a stream says where the upstream failed before it said anything.", "a sentence")
+    ] = None
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        _about("Least level that is logged.", "DEBUG, INFO, WARNING or ERROR"),
+    ] = "INFO"
+    log_format: Annotated[Literal["plain", "json"], _about("Form of a log line.", "plain or json")] = "plain"
+
+    @property
+    def is_demo(self) -> bool:
+        """Tell whether the built-in demo model answers."""
+        return not (self.llm_api_key or self.llm_base_url)
+
+    @property
+    def upstream_url(self) -> str:
+        """Return the upstream's URL."""
+        return self.llm_base_url or OPENAI_URL
+
+    @property
+    def default_model(self) -> str | None:
+        """Return the model that is asked where a request names none."""
+        is_openai = urlsplit(self.upstream_url).hostname == "api.openai.com"
+        return self.llm_model or ("gpt-4o-mini" if is_openai else None)
+
+    @property
+    def caller_keys(self) -> tuple[str, ...]:
+        """Return the keys of which a caller must show one; none where no key of ours is checked."""
+        return self.server_api_keys or ((self.llm_api_key,) if self.llm_api_key else ())
+
+    @property
+    def is_pass_through(self) -> bool:
+        """Tell whether the caller's own key is the one that the upstream gets."""
+        return not self.is_demo and not self.caller_keys
+
+    @property
+    def listens_on(self) -> str:
+        """Return the address to listen on."""
+        return self.host or ("0.0.0.0" if self.caller_keys else "127.0.0.1")
+
+    @property
+    def summary(self) -> str:
+        """Return the line that the server starts with: who answers, and who may call."""
+        if self.is_demo:
+            answers = "the built-in demo model answers (set LLM_API_KEY or LLM_BASE_URL for a real one)"
+        else:
+            answers = f"the language model at {urlsplit(self.upstream_url).hostname} answers"
+        if self.server_api_keys:
+            return f"{answers}; callers need one of SERVER_API_KEYS"
+        if self.caller_keys:
+            return f"{answers}; callers need LLM_API_KEY as their Bearer"
+        return f"{answers}; " + (
+            "each caller brings a key of their own" if self.is_pass_through else "no key is needed"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost" or host.startswith("unix:")
+
+
+def load(environ: Mapping[str, str] | None = None, env_file: Path | None = None) -> tuple[Settings, list[str]]:
+    """Return the settings, and warnings about what was passed over; raise BadSetting.
+
+    `.env` lies beside this file; ENV_FILE in the environment names another.
+    """
+    environ = os.environ if environ is None else environ
+    path = env_file or Path(environ.get("ENV_FILE") or ROOT / ".env")
+    try:
+        from_file = {key: value for key, value in dotenv_values(path).items() if value}
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSetting(f"{path.name} can't be read: {error}") from None
+    given = from_file | {key: value for key, value in environ.items() if value.strip()}
+    warnings = []
+    found = {}
+    for name, kind in get_type_hints(Settings, include_extras=True).items():
+        value = given.get(name.upper(), "").strip()
+        if value == PLACEHOLDER:
+            warnings.append(f"{name.upper()} is still the placeholder and counts as unset")
+        elif value:
+            found[name] = _read(name.upper(), kind, value)
+    settings = _with_well_known(Settings(**found), given)
+    _check(settings)
+    return settings, warnings + _unknown(given)
+
+
+def _read(name: str, kind: Any, value: str) -> Any:
+    meta: Meta = kind.__metadata__[0]
+    plain = kind.__origin__
+    must = BadSetting(f"{name} must be {(meta.extra or {})['must']}")
+    try:
+        if plain in (tuple[str, ...], frozenset[str]):
+            return plain(part.strip() for part in value.split(",") if part.strip())
+        if plain == dict[str, str]:
+            return msgspec.json.decode(value, type=dict[str, str])
+        if plain == Path | None:
+            return Path(value)
+        return msgspec.convert(value, kind, strict=False)
+    except msgspec.MsgspecError:
+        raise must from None
+
+
+def _with_well_known(settings: Settings, given: Mapping[str, str]) -> Settings:
+    """Fill in what other programs' variables say of proxies and certificates."""
+    changes: dict[str, Any] = {}
+    url = urlsplit(settings.upstream_url)
+    if not settings.llm_proxy and not _is_excepted(url.hostname or "", _either(given, "NO_PROXY") or ""):
+        changes["llm_proxy"] = _either(given, f"{url.scheme}_proxy".upper())
+    if not settings.llm_ca_file and (found := given.get("REQUESTS_CA_BUNDLE") or given.get("SSL_CERT_FILE")):
+        changes["llm_ca_file"] = Path(found)
+    return msgspec.structs.replace(settings, **changes)
+
+
+def _either(given: Mapping[str, str], name: str) -> str | None:
+    return given.get(name.lower()) or given.get(name)
+
+
+def _is_excepted(host: str, no_proxy: str) -> bool:
+    suffixes = [part.strip().lstrip("*.").lower() for part in no_proxy.split(",") if part.strip()]
+    return no_proxy.strip() == "*" or any(host == suffix or host.endswith(f".{suffix}") for suffix in suffixes)
+
+
+def _check(settings: Settings) -> None:
+    if settings.llm_base_url:
+        url = urlsplit(settings.llm_base_url)
+        if url.scheme not in ("http", "https") or not url.hostname or url.username is not None:
+            raise BadSetting(f"LLM_BASE_URL must be {_URL} without a name or password in it")
+    if settings.llm_proxy and not settings.is_demo:
+        proxy = urlsplit(settings.llm_proxy)
+        if proxy.scheme != "http" or not proxy.hostname:
+            raise BadSetting("LLM_PROXY (or HTTPS_PROXY, HTTP_PROXY) must be an http:// URL")
+    if settings.llm_ca_file and not settings.llm_ca_file.is_file():
+        raise BadSetting("LLM_CA_FILE (or REQUESTS_CA_BUNDLE, SSL_CERT_FILE) must be a file that exists")
+    secret = {"LLM_API_KEY": [settings.llm_api_key or ""], "SERVER_API_KEYS": settings.server_api_keys}
+    for name, values in {**secret, "LLM_HEADERS": [*settings.llm_headers, *settings.llm_headers.values()]}.items():
+        if not all(value.isascii() and value.isprintable() for value in values) or any(
+            " " in key for key in secret.get(name, ())
+        ):
+            raise BadSetting(f"{name} must hold printable ASCII characters only")
+    if settings.is_pass_through and not is_loopback(settings.listens_on) and not settings.allow_pass_through:
+        raise BadSetting(
+            "HOST lets others reach this server, which checks no key of its own: set LLM_API_KEY or SERVER_API_KEYS, "
+            "or ALLOW_PASS_THROUGH=1"
+        )
+
+
+def _unknown(given: Mapping[str, str]) -> list[str]:
+    known = [name.upper() for name in Settings.__struct_fields__]
+    warnings = []
+    for name in given:
+        if name.startswith(_PREFIXES) and name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            warnings.append(f"{name} is no setting" + (f"; did you mean {near[0]}?" if near else ""))
+    return warnings

@@ -1,0 +1,37 @@
+"""What tests share: a scripted upstream, and the real server in front of it."""
+
+from collections.abc import Iterator
+
+import pytest
+from running_server import FLASK, KEY, RunningServer, running_server
+from scripted_upstream import ScriptedUpstream, answer, scripted_upstream
+
+
+@pytest.fixture(scope="session")
+def _upstream() -> Iterator[ScriptedUpstream]:
+    with scripted_upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def upstream(_upstream: ScriptedUpstream) -> ScriptedUpstream:
+    """The upstream behind `server` and `dev_server`, which says hello until a test has it say something else."""
+    _upstream.say(answer("Hello", " there."))
+    return _upstream
+
+
+@pytest.fixture(scope="session")
+def server(_upstream: ScriptedUpstream) -> Iterator[RunningServer]:
+    """gunicorn, with a key and short time limits."""
+    with running_server(LLM_BASE_URL=_upstream.url, LLM_API_KEY=KEY, **SHORT) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def dev_server(_upstream: ScriptedUpstream) -> Iterator[RunningServer]:
+    """Flask's development server with the same settings."""
+    with running_server(*FLASK, LLM_BASE_URL=_upstream.url, LLM_API_KEY=KEY, **SHORT) as running:
+        yield running
+
+
+SHORT = {"FIRST_TOKEN_S": "0.8", "STALL_S": "0.8", "TOTAL_S": "4", "KEEPALIVE_S": "0.3", "WRITE_S": "1"}

@@ -1,0 +1,104 @@
+"""The caller's end of the line: a turn's waits, which a hang-up ends at once.
+
+Under WSGI a closed connection shows only at the next write, and a silent upstream brings none: so the caller's socket
+is watched wherever a turn waits. Under gevent the hub's own event loop does it, else `poll` in the turn's thread.
+"""
+
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from math import inf
+from typing import Any
+
+from protocol.errors import CallerHungUp
+from upstream.waits import Waits, poll
+
+FIN_CHECK_S = 0.1
+# the first byte of Linux's TCP_INFO is the connection's state: closed, and closed by the peer
+_CLOSED_STATES = (b"\x07", b"\x08")
+
+
+class ThreadCaller(Waits):
+    """A caller whose turn has a thread of its own, as under Flask's development server.
+
+    A write to a caller who does not read ends after `write_s` seconds. `sock` is None where the server shows none.
+    """
+
+    def __init__(self, sock: socket.socket | None, write_s: float) -> None:
+        super().__init__()
+        self.sock = sock
+        self.gone = False
+        self.has_pipelined = False
+        if sock is not None:
+            sock.settimeout(write_s)
+
+    def readable(self, sock: socket.socket | None, until: float = inf) -> bool:
+        """Wait until there is something to read, or until then; raise CallerHungUp."""
+        while True:
+            watched = self.sock if self.sock is not None and not self.has_pipelined else None
+            soon = min(until, time.monotonic() + FIN_CHECK_S) if self.has_pipelined else until
+            ready = poll([s for s in (sock, watched) if s is not None], soon)
+            self.look()
+            if sock is not None and sock.fileno() in ready:
+                return True
+            if time.monotonic() >= until:
+                return False
+
+    def pause(self, until: float) -> None:
+        """Wait until then; raise CallerHungUp."""
+        while not self.readable(None, until) and time.monotonic() < until:
+            pass
+
+    def look(self) -> None:
+        """See whether the caller has hung up; raise CallerHungUp."""
+        if self.sock is not None and not self.gone:
+            if self.has_pipelined:
+                self.gone = has_sent_fin(self.sock)
+            else:
+                self.gone, self.has_pipelined = peek(self.sock)
+        if self.gone:
+            raise CallerHungUp
+
+    @property
+    def is_too_slow(self) -> bool:
+        """Tell, of a caller to whom a write failed, whether the connection is there all the same."""
+        return self.sock is not None and not self.gone and not peek(self.sock)[0]
+
+    def close(self) -> None:
+        """Stop watching."""
+
+
+def peek(sock: socket.socket) -> tuple[bool, bool]:
+    """Tell whether the caller has hung up, and whether bytes of a next request lie before what could tell."""
+    timeout = sock.gettimeout()
+    sock.settimeout(0.0)
+    try:
+        data = sock.recv(1, socket.MSG_PEEK)
+        return not data, bool(data)
+    except BlockingIOError:
+        return False, False
+    except (OSError, ValueError):
+        return True, False
+    finally:
+        sock.settimeout(timeout)
+
+
+def has_sent_fin(sock: socket.socket) -> bool:
+    """Tell whether the caller has closed behind the bytes that it sent."""
+    try:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) in _CLOSED_STATES
+    except (AttributeError, OSError):
+        # not Linux: the next write will tell
+        return False
+
+
+def caller_of(environ: Mapping[str, Any], write_s: float) -> ThreadCaller:
+    """Return the caller of a WSGI request, by the socket that gunicorn or the development server shows."""
+    sock = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("socket"):
+        from turns.hub_caller import HubCaller
+
+        return HubCaller(sock, write_s)
+    return ThreadCaller(sock, write_s)

@@ -1,0 +1,131 @@
+"""The caller's end of the line under gevent."""
+
+import socket
+import time
+from math import inf
+from typing import Any
+
+from gevent import get_hub, getcurrent
+
+from protocol.errors import CallerHungUp
+from turns.caller import FIN_CHECK_S, ThreadCaller, has_sent_fin, peek
+
+
+class HubCaller(ThreadCaller):
+    """A caller whose turn has a greenlet under gevent.
+
+    A read costs two switches and no more: one watcher stays with the upstream's socket from read to read, one with
+    the caller's, and the timer is set anew only when it rings or a wait is shorter than the one before.
+    """
+
+    def __init__(self, sock: socket.socket | None, write_s: float) -> None:
+        super().__init__(sock, write_s)
+        self._hub = get_hub()
+        self._waiting: Any = None  # the greenlet that waits, if it does
+        self._until = inf
+        self._rings_at = inf
+        self._timer: Any = None
+        self._upstream: socket.socket | None = None
+        self._upstream_watch: Any = None
+        self._fin_check: Any = None
+        self._caller_watch: Any = None
+        if sock is not None:
+            self._caller_watch = self._hub.loop.io(sock.fileno(), 1)
+            self._caller_watch.start(self._caller_stirred)
+
+    def readable(self, sock: socket.socket | None, until: float = inf) -> bool:
+        """Wait until there is something to read, or until then; raise CallerHungUp."""
+        if self.gone:
+            raise CallerHungUp
+        if sock is not self._upstream:
+            self._watch(sock)
+        watch = self._upstream_watch
+        if watch is not None and not watch.active:
+            watch.start(self._upstream_stirred)
+        self._until = until
+        if until < self._rings_at:
+            self._set_timer(until)
+        self._waiting = getcurrent()
+        try:
+            is_readable: bool = self._hub.switch()
+        finally:
+            self._waiting = None
+        if self.gone:
+            raise CallerHungUp
+        return is_readable
+
+    def forget(self, sock: socket.socket) -> None:
+        """Let go of a socket that is about to be closed or handed on."""
+        if sock is self._upstream:
+            self._watch(None)
+
+    def look(self) -> None:
+        """See whether the caller has hung up; raise CallerHungUp."""
+        if self.gone:
+            raise CallerHungUp
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._watch(None)
+        for watcher in (self._caller_watch, self._timer, self._fin_check):
+            if watcher is not None:
+                watcher.stop()
+                watcher.close()
+        self._caller_watch = self._timer = self._fin_check = None
+        self._rings_at = inf
+
+    def _watch(self, sock: socket.socket | None) -> None:
+        if self._upstream_watch is not None:
+            self._upstream_watch.stop()
+            self._upstream_watch.close()
+        self._upstream = sock
+        self._upstream_watch = None if sock is None else self._hub.loop.io(sock.fileno(), 1)
+
+    def _set_timer(self, moment: float) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.close()
+        self._rings_at = moment
+        self._timer = self._hub.loop.timer(max(0.0, moment - time.monotonic()))
+        self._timer.start(self._timer_rang)
+
+    # what follows is called by the hub, which goes on when the greenlet waits again
+
+    def _wake(self, is_readable: bool) -> None:
+        if self._waiting is not None:
+            greenlet, self._waiting = self._waiting, None
+            greenlet.switch(is_readable)
+
+    def _upstream_stirred(self) -> None:
+        if self._waiting is None:
+            # the turn is busy elsewhere, with a slow caller perhaps: it starts the watcher again when it next waits
+            self._upstream_watch.stop()
+        self._wake(True)
+
+    def _timer_rang(self) -> None:
+        self._rings_at = inf
+        if self._waiting is None:
+            return
+        if self._until > time.monotonic():
+            self._set_timer(self._until)
+        else:
+            self._wake(False)
+
+    def _caller_stirred(self) -> None:
+        assert self.sock is not None
+        self.gone, self.has_pipelined = peek(self.sock)
+        if self.gone:
+            self._caller_watch.stop()
+            self._wake(False)
+        elif self.has_pipelined:
+            # these bytes stay unread until this answer's end, and the watcher would stir for them without end
+            self._caller_watch.stop()
+            self._fin_check = self._hub.loop.timer(FIN_CHECK_S, FIN_CHECK_S)
+            self._fin_check.start(self._check_fin)
+
+    def _check_fin(self) -> None:
+        assert self.sock is not None
+        if has_sent_fin(self.sock):
+            self.gone = True
+            self._fin_check.stop()
+            self._wake(False)

@@ -1,0 +1,127 @@
+"""Turn an answer into a response: streamed or collected, watched, and always properly ended."""
+
+import logging
+import time
+from collections.abc import Callable, Generator
+from itertools import chain
+from typing import Any
+
+import msgspec
+from flask import Response
+
+from protocol.chunks import COMPLETION, Completion
+from protocol.errors import CallerHungUp, Failure, ServerError
+from protocol.sse import KEEPALIVE
+from turns.shape import Shape, framed
+from turns.turn import Answer, Turn, answered
+
+log = logging.getLogger("custom_llm")
+
+# buffering proxies would hold back the voice; a compressing one too
+STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+
+
+def respond(turn: Turn, answer: Callable[[Turn], Answer]) -> Response:
+    """Return the response that streams an answer, or holds all of it where none was to be streamed.
+
+    Raises the Failure of an answer that failed before anything of it was sent, so that it gets a real status.
+    """
+    pieces = answered(turn, answer)
+    if not turn.request.stream:
+        try:
+            return Response(_collected(turn, pieces), mimetype="application/json")
+        finally:
+            pieces.close()
+    blocks = _blocks(turn, pieces)
+    first = next(blocks)
+    turn.record.first_byte = time.monotonic()
+    response = Response(chain([first], blocks), mimetype="text/event-stream", headers=STREAM_HEADERS)
+    response.call_on_close(blocks.close)
+    return response
+
+
+def _blocks(turn: Turn, pieces: Answer) -> Generator[bytes, None, None]:
+    """Yield the bytes of a stream, its end included.
+
+    Nothing is sent before the first token, so that a failure can still have a real status; after a while of silence
+    the stream is opened all the same, for callers and proxies give up on one that says nothing.
+    """
+    record, keepalive_s = turn.record, turn.service.keepalive_s
+    shape = Shape(turn.id, turn.created, turn.request.model or "default", turn.request.include_usage)
+    held: list[bytes] = []
+    is_open = False
+    sent_at = record.began
+    if keepalive_s:
+        turn.call.wake_at(sent_at + keepalive_s)
+    try:
+        for piece in pieces:
+            if isinstance(piece, Completion):
+                raise ServerError("The server failed to answer.", detail="a whole completion in a stream")
+            if piece:
+                held += shape.take(piece)
+                if not (is_open or shape.has_token) or not held:
+                    continue
+                block = framed(held)
+                record.chunks += len(held)
+                held = []
+            elif keepalive_s:
+                if time.monotonic() < sent_at + keepalive_s:
+                    turn.call.wake_at(sent_at + keepalive_s)
+                    continue
+                block = framed(held) + KEEPALIVE
+                held = []
+                turn.call.wake_at(time.monotonic() + keepalive_s)
+            else:
+                continue
+            is_open = True
+            sent_at = time.monotonic()
+            yield block
+        yield framed(held + shape.end())
+    except GeneratorExit:
+        record.outcome = "caller_too_slow" if turn.caller.is_too_slow else "caller_hangup"
+        raise
+    except CallerHungUp:
+        record.outcome = "caller_hangup"
+        if not is_open:
+            raise
+    except Exception as error:
+        failure = _failure_of(error)
+        fallback = turn.service.fallback
+        if fallback and not shape.has_content and not failure.outcome.startswith("caller"):
+            record.fail(failure)
+            record.outcome, record.cause = "fallback", failure.outcome
+            yield framed(held + shape.take(turn.say(fallback)) + shape.end())
+            return
+        if not is_open:
+            raise failure from None
+        record.fail(failure)
+        yield framed(held + shape.fail(failure))
+    finally:
+        pieces.close()
+        record.model = shape.model
+        record.note_usage(shape.usage)
+
+
+def _collected(turn: Turn, pieces: Answer) -> bytes:
+    """Return the JSON of a whole answer: the upstream's own where it is nothing else."""
+    said = list(pieces)
+    completions = [piece for piece in said if isinstance(piece, Completion)]
+    text = "".join(piece.text for piece in said)
+    last = completions[-1] if completions else None
+    if last:
+        turn.record.model = str(last.body.get("model") or turn.record.model)
+        turn.record.note_usage(last.body.get("usage"))
+        if last.text == text:
+            return last.data
+    body: dict[str, Any] = last.body if last else {"model": turn.record.model or "default"}
+    choice = body["choices"][0] if last else {"index": 0, "finish_reason": "stop"}
+    message = {**choice.get("message", {}), "role": "assistant", "content": text}
+    whole = {"id": turn.id, "object": COMPLETION, "created": turn.created, **body}
+    return msgspec.json.encode({**whole, "choices": [{**choice, "message": message}]})
+
+
+def _failure_of(error: Exception) -> Failure:
+    if isinstance(error, Failure):
+        return error
+    log.error("an answer failed", exc_info=error)
+    return ServerError("The server failed to answer.", code="server_error", detail=type(error).__name__)

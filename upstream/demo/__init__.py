@@ -1,0 +1,1 @@
+"""The built-in demo model: deterministic, extractive, in English and Chinese."""

@@ -1,0 +1,36 @@
+"""Wait for a socket, or for a moment."""
+
+import select
+import time
+from math import inf
+from socket import socket
+
+
+class Waits:
+    """Wait with `poll`, in a thread of one's own.
+
+    A turn has its own kind, which also sees its caller hang up. Times are seconds of `time.monotonic()`.
+    """
+
+    def __init__(self, connect_s: float = 3.0) -> None:
+        self.connect_s = connect_s
+
+    def readable(self, sock: socket | None, until: float = inf) -> bool:
+        """Wait until there is something to read (or the end) and return True, or until then and return False."""
+        return sock is not None and bool(poll([sock], until))
+
+    def pause(self, until: float) -> None:
+        """Wait until then."""
+        time.sleep(max(0.0, until - time.monotonic()))
+
+    def forget(self, sock: socket) -> None:
+        """Let go of a socket that is about to be closed or handed on."""
+
+
+def poll(socks: list[socket], until: float) -> list[int]:
+    """Return the file numbers of those sockets that can be read, none if it became too late."""
+    poll = select.poll()
+    for sock in socks:
+        poll.register(sock, select.POLLIN)
+    timeout_ms = None if until == inf else max(0, (until - time.monotonic()) * 1000)
+    return [number for number, _ in poll.poll(timeout_ms)]

@@ -1,0 +1,10 @@
+"""What gunicorn loads: gevent's patches first, then the app."""
+
+from gevent import monkey
+
+# before anything imports ssl or requests: patched later, ssl recurses without end at the first https call
+monkey.patch_all()
+
+from app import create_app  # noqa: E402
+
+app = create_app()
