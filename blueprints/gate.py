@@ -32,7 +32,7 @@ class Access:
         shown = _bearer()
         if self.keys:
             # all are compared, and in constant time: how long it takes tells nothing of a key
-            if not any([hmac.compare_digest(shown.encode(), key.encode()) for key in self.keys]):
+            if not any(hmac.compare_digest(shown.encode(), key.encode()) for key in self.keys):
                 raise Unauthorized(
                     "The key is missing or wrong: send `Authorization: Bearer <key>`.", code="invalid_api_key"
                 )

@@ -6,7 +6,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -185,10 +185,8 @@ class ScriptedUpstream:
                 finally:
                     sock.settimeout(None)
             elif step == "hold":
-                try:
+                with suppress(OSError):
                     sock.recv(1)
-                except OSError:
-                    pass
                 self._note_drop(asked)
                 return False
             elif step == "reset":

@@ -113,7 +113,9 @@ def _collected(turn: Turn, pieces: Answer) -> bytes:
         turn.record.note_usage(last.body.get("usage"))
         if last.text == text:
             return last.data
-    body: dict[str, Any] = last.body if last else {"model": turn.record.model or "default"}
+    body: dict[str, Any] = {"model": turn.record.model or "default"}
+    if last:
+        body = last.body
     choice = body["choices"][0] if last else {"index": 0, "finish_reason": "stop"}
     message = {**choice.get("message", {}), "role": "assistant", "content": text}
     whole = {"id": turn.id, "object": COMPLETION, "created": turn.created, **body}
