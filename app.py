@@ -1,12 +1,10 @@
 """The table of contents: who gets what."""
 
-import os
-import sys
-
 from flask import Flask
 
-import settings as setting
 from blueprints import chat, gate, models, status
+from environment import load_or_exit
+from settings import Settings
 from turns.record import configure_logging
 from turns.turn import Model, Service
 from upstream.call import Limits
@@ -14,11 +12,10 @@ from upstream.client import Upstream
 from upstream.demo.model import DemoModel
 
 
-def create_app(settings: setting.Settings | None = None) -> Flask:
-    """Build the server from its settings, or from the environment's; raise BadSetting."""
-    if settings is None:
-        settings, warnings = setting.load()
-        configure_logging(settings.log_level, settings.log_format == "json")
+def create_app(settings: Settings | None = None) -> Flask:
+    """Build the server from its settings, or from those of the environment."""
+    settings = settings or load_or_exit()
+    configure_logging(settings.log_level, settings.log_format == "json")
     app = Flask(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's default provider
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_kb * 1024
@@ -33,7 +30,7 @@ def create_app(settings: setting.Settings | None = None) -> Flask:
         write_s=settings.write_s,
         drop_fields=settings.llm_drop_fields,
     )
-    gate.guard(app, gate.Access(settings.caller_keys, settings.is_pass_through))
+    gate.guard(app, gate.Access(settings.caller_keys, settings.is_pass_through, settings.allow_pass_through))
     app.register_blueprint(chat.bp)
     app.register_blueprint(models.bp)
     app.register_blueprint(status.bp)
@@ -41,7 +38,7 @@ def create_app(settings: setting.Settings | None = None) -> Flask:
     return app
 
 
-def _model(settings: setting.Settings) -> Model:
+def _model(settings: Settings) -> Model:
     if settings.is_demo:
         return DemoModel()
     proxy = settings.llm_proxy
@@ -58,9 +55,6 @@ def _model(settings: setting.Settings) -> Model:
 
 
 if __name__ == "__main__":
-    try:
-        loaded, _ = setting.load()
-    except setting.BadSetting as wrong:
-        sys.exit(f"custom-llm-server: {wrong}")
-    os.environ.pop("FLASK_DEBUG", None)
-    create_app().run("127.0.0.1", loaded.port, debug=False, threaded=True)
+    # a plain development server: this machine only, and no debugger, whatever FLASK_DEBUG says
+    loaded = load_or_exit()
+    create_app(loaded).run("127.0.0.1", loaded.port, debug=False)

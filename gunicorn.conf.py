@@ -5,12 +5,10 @@ import socket
 import sys
 from typing import Any
 
-import settings as setting
+from environment import load_or_exit
+from protocol.address import is_loopback
 
-try:
-    _settings, _warnings = setting.load()
-except setting.BadSetting as wrong:
-    sys.exit(f"custom-llm-server: {wrong}")
+_settings = load_or_exit()
 
 _host = f"[{_settings.listens_on}]" if ":" in _settings.listens_on else _settings.listens_on
 bind = f"{_host}:{_settings.port}"
@@ -37,12 +35,10 @@ def on_starting(server: Any) -> None:
     if config.preload_app:
         sys.exit("custom-llm-server: --preload imports the app before gevent can patch ssl; leave it out")
     hosts = [address[0] if isinstance(address, tuple) else "unix:" for address in config.address]
-    if _settings.is_pass_through and not _settings.allow_pass_through and not all(map(setting.is_loopback, hosts)):
+    if _settings.is_pass_through and not _settings.allow_pass_through and not all(map(is_loopback, hosts)):
         sys.exit("custom-llm-server: pass-through on an address that others reach needs ALLOW_PASS_THROUGH=1")
     if "GUNICORN_FD" not in os.environ:  # set where a new version takes the old one's sockets over
         _check_is_free(config.address)
-    for line in [*_warnings, _settings.summary]:
-        print(f"custom-llm-server: {line}", file=sys.stderr)
 
 
 def _check_is_free(addresses: list[Any]) -> None:

@@ -1,28 +1,13 @@
-"""Every setting: its name, type, unit, default, and one line of meaning.
+"""Every setting: its name, type, unit, default, and one line of meaning."""
 
-They come from the environment and from `.env`; the environment wins, and empty counts as unset.
-"""
-
-import difflib
-import ipaddress
-import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
-from dotenv import dotenv_values
 from msgspec import Meta
 
-ROOT = Path(__file__).resolve().parent
-PLACEHOLDER = "your-api-key-here"
 OPENAI_URL = "https://api.openai.com/v1"
-_PREFIXES = ("LLM_", "SERVER_", "ALLOW_")
-
-
-class BadSetting(ValueError):
-    """Say which setting is wrong and what it must be, never what it was."""
 
 
 def _about(line: str, must: str, **bounds: Any) -> Meta:
@@ -33,6 +18,7 @@ def _seconds(line: str, least: float = 0.01) -> Meta:
     return _about(line, f"a number of seconds, {least:g} or more", ge=least, le=86400)
 
 
+HEADER_NAME = r"[A-Za-z0-9-]+"
 _URL = "an http:// or https:// URL"
 _LIST = "a list, separated by commas"
 
@@ -52,9 +38,9 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
     llm_key_header: Annotated[
         str,
         _about(
-            "Header that carries the key; under any other name than this it goes without `Bearer`, as Azure's `api-key`.",
+            "Header that carries the key; any other than this, such as Azure's `api-key`, gets it without `Bearer`.",
             "a header's name",
-            pattern=r"^[A-Za-z0-9-]+$",
+            pattern=f"^{HEADER_NAME}$",
         ),
     ] = "Authorization"
     llm_headers: Annotated[
@@ -167,106 +153,3 @@ class Settings(msgspec.Struct, frozen=True, rename="upper"):
         return f"{answers}; " + (
             "each caller brings a key of their own" if self.is_pass_through else "no key is needed"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches an address."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost" or host.startswith("unix:")
-
-
-def load(environ: Mapping[str, str] | None = None, env_file: Path | None = None) -> tuple[Settings, list[str]]:
-    """Return the settings, and warnings about what was passed over; raise BadSetting.
-
-    `.env` lies beside this file; ENV_FILE in the environment names another.
-    """
-    environ = os.environ if environ is None else environ
-    path = env_file or Path(environ.get("ENV_FILE") or ROOT / ".env")
-    try:
-        from_file = {key: value for key, value in dotenv_values(path).items() if value}
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadSetting(f"{path.name} can't be read: {error}") from None
-    given = from_file | {key: value for key, value in environ.items() if value.strip()}
-    warnings = []
-    found = {}
-    for name, kind in get_type_hints(Settings, include_extras=True).items():
-        value = given.get(name.upper(), "").strip()
-        if value == PLACEHOLDER:
-            warnings.append(f"{name.upper()} is still the placeholder and counts as unset")
-        elif value:
-            found[name] = _read(name.upper(), kind, value)
-    settings = _with_well_known(Settings(**found), given)
-    _check(settings)
-    return settings, warnings + _unknown(given)
-
-
-def _read(name: str, kind: Any, value: str) -> Any:
-    meta: Meta = kind.__metadata__[0]
-    plain = kind.__origin__
-    must = BadSetting(f"{name} must be {(meta.extra or {})['must']}")
-    try:
-        if plain in (tuple[str, ...], frozenset[str]):
-            return plain(part.strip() for part in value.split(",") if part.strip())
-        if plain == dict[str, str]:
-            return msgspec.json.decode(value, type=dict[str, str])
-        if plain == Path | None:
-            return Path(value)
-        return msgspec.convert(value, kind, strict=False)
-    except msgspec.MsgspecError:
-        raise must from None
-
-
-def _with_well_known(settings: Settings, given: Mapping[str, str]) -> Settings:
-    """Fill in what other programs' variables say of proxies and certificates."""
-    changes: dict[str, Any] = {}
-    url = urlsplit(settings.upstream_url)
-    if not settings.llm_proxy and not _is_excepted(url.hostname or "", _either(given, "NO_PROXY") or ""):
-        changes["llm_proxy"] = _either(given, f"{url.scheme}_proxy".upper())
-    if not settings.llm_ca_file and (found := given.get("REQUESTS_CA_BUNDLE") or given.get("SSL_CERT_FILE")):
-        changes["llm_ca_file"] = Path(found)
-    return msgspec.structs.replace(settings, **changes)
-
-
-def _either(given: Mapping[str, str], name: str) -> str | None:
-    return given.get(name.lower()) or given.get(name)
-
-
-def _is_excepted(host: str, no_proxy: str) -> bool:
-    suffixes = [part.strip().lstrip("*.").lower() for part in no_proxy.split(",") if part.strip()]
-    return no_proxy.strip() == "*" or any(host == suffix or host.endswith(f".{suffix}") for suffix in suffixes)
-
-
-def _check(settings: Settings) -> None:
-    if settings.llm_base_url:
-        url = urlsplit(settings.llm_base_url)
-        if url.scheme not in ("http", "https") or not url.hostname or url.username is not None:
-            raise BadSetting(f"LLM_BASE_URL must be {_URL} without a name or password in it")
-    if settings.llm_proxy and not settings.is_demo:
-        proxy = urlsplit(settings.llm_proxy)
-        if proxy.scheme != "http" or not proxy.hostname:
-            raise BadSetting("LLM_PROXY (or HTTPS_PROXY, HTTP_PROXY) must be an http:// URL")
-    if settings.llm_ca_file and not settings.llm_ca_file.is_file():
-        raise BadSetting("LLM_CA_FILE (or REQUESTS_CA_BUNDLE, SSL_CERT_FILE) must be a file that exists")
-    secret = {"LLM_API_KEY": [settings.llm_api_key or ""], "SERVER_API_KEYS": settings.server_api_keys}
-    for name, values in {**secret, "LLM_HEADERS": [*settings.llm_headers, *settings.llm_headers.values()]}.items():
-        if not all(value.isascii() and value.isprintable() for value in values) or any(
-            " " in key for key in secret.get(name, ())
-        ):
-            raise BadSetting(f"{name} must hold printable ASCII characters only")
-    if settings.is_pass_through and not is_loopback(settings.listens_on) and not settings.allow_pass_through:
-        raise BadSetting(
-            "HOST lets others reach this server, which checks no key of its own: set LLM_API_KEY or SERVER_API_KEYS, "
-            "or ALLOW_PASS_THROUGH=1"
-        )
-
-
-def _unknown(given: Mapping[str, str]) -> list[str]:
-    known = [name.upper() for name in Settings.__struct_fields__]
-    warnings = []
-    for name in given:
-        if name.startswith(_PREFIXES) and name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            warnings.append(f"{name} is no setting" + (f"; did you mean {near[0]}?" if near else ""))
-    return warnings

@@ -6,5 +6,7 @@ from gevent import monkey
 monkey.patch_all()
 
 from app import create_app  # noqa: E402
+from environment import load  # noqa: E402
 
-app = create_app()
+# gunicorn.conf.py has said already what is served
+app = create_app(load()[0])

@@ -6,7 +6,7 @@ from turns.turn import Answer, Turn
 
 def answer(turn: Turn) -> Answer:
     """Answer with what the language model says."""
-    yield from turn.ask()
+    return turn.ask()
 
 
 bp = endpoint("chat", "/chat/completions", answer, hides_thinking=False)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
+from protocol.address import is_loopback
 from protocol.errors import BadRequest, CallerHungUp, Failure, ServerError, Unauthorized, error_json
 from turns.record import Record
 
@@ -22,10 +23,14 @@ PASSED_THROUGH = frozenset({"chat", "models", "status"})
 
 @dataclass(frozen=True)
 class Access:
-    """Who may call: whoever shows one of the keys; with `pass_through` whoever brings a key for the upstream."""
+    """Who may call: whoever shows one of the keys; with `pass_through` whoever brings a key for the upstream.
+
+    That is for callers on this machine, unless `from_anywhere`.
+    """
 
     keys: tuple[str, ...] = ()
     pass_through: bool = False
+    from_anywhere: bool = False
 
     def check(self, blueprint: str | None) -> str | None:
         """Return the caller's key if it is to be passed through; raise Unauthorized."""
@@ -41,6 +46,9 @@ class Access:
             return None
         if blueprint is not None and blueprint not in PASSED_THROUGH:
             raise Unauthorized("This endpoint needs SERVER_API_KEYS or LLM_API_KEY to be set.", code="not_configured")
+        if not self.from_anywhere and not is_loopback(request.environ["SERVER_NAME"]):
+            # the development server was told another --host than HOST
+            raise Unauthorized("Callers from elsewhere need ALLOW_PASS_THROUGH to be set.", code="not_configured")
         if not shown:
             raise Unauthorized(
                 "A key for the language model is missing: send `Authorization: Bearer <key>`.", code="invalid_api_key"

@@ -42,6 +42,14 @@ class BlockResponse(wsgi.Response):
             self._head = "".join(lines).encode("latin-1")
             self.headers_sent = True
 
+    def write(self, arg: bytes) -> None:
+        """Send a block."""
+        if self.chunked and self.headers_sent and not self._head:
+            if arg:
+                self._send(b"%x\r\n%s\r\n" % (len(arg), arg))
+        else:
+            super().write(arg)
+
     def _emit_body(self, data: bytes) -> None:
         if self.chunked:
             data = b"%s%x\r\n%s\r\n" % (self._head, len(data), data)

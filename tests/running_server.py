@@ -22,6 +22,13 @@ KEY = "sk-server-canary"
 """The key of the shared servers, which must never show up in anything that they say."""
 HELLO = [{"role": "user", "content": "Hello!"}]
 
+
+def turn(**changes: Any) -> dict[str, Any]:
+    """Return the body of a streamed hello, with these changes; None takes a field out."""
+    body = {"model": "m", "stream": True, "messages": HELLO, **changes}
+    return {name: value for name, value in body.items() if value is not None}
+
+
 _HEADERS = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
 
 
@@ -35,7 +42,9 @@ def free_port() -> int:
 def clean_environment(**settings: Any) -> dict[str, str]:
     """Return an environment without proxies, keys and the developer's own `.env`."""
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV") if key in os.environ}
-    return kept | {"ENV_FILE": os.devnull, **{key: str(value) for key, value in settings.items()}}
+    # flask's own command would read a `.env` of the working directory
+    ours = {"ENV_FILE": os.devnull, "FLASK_SKIP_DOTENV": "1"}
+    return kept | ours | {key: str(value) for key, value in settings.items()}
 
 
 class Answer:
@@ -85,7 +94,7 @@ class Answer:
 class RunningServer:
     """One server process tree on a loopback port."""
 
-    def __init__(self, command: tuple[str, ...], settings: dict[str, Any]) -> None:
+    def __init__(self, command: tuple[str, ...], settings: dict[str, Any], cwd: Path = ROOT) -> None:
         self.port = int(settings.get("PORT") or free_port())
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = tempfile.NamedTemporaryFile(prefix="server-", suffix=".log")  # noqa: SIM115
@@ -93,7 +102,7 @@ class RunningServer:
         if "flask" in command:
             command = (*command, "--port", str(self.port))
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=self._log, stderr=self._log, start_new_session=True
+            command, cwd=cwd, env=environment, stdout=self._log, stderr=self._log, start_new_session=True
         )
 
     @property
@@ -180,9 +189,9 @@ class RunningServer:
 
 
 @contextmanager
-def running_server(*command: str, **settings: Any) -> Iterator[RunningServer]:
+def running_server(*command: str, cwd: Path = ROOT, **settings: Any) -> Iterator[RunningServer]:
     """Run the server, under gunicorn where no other command is given, with these settings and no others."""
-    server = RunningServer(command or GUNICORN, settings)
+    server = RunningServer(command or GUNICORN, settings, cwd)
     try:
         server.wait_until_ready()
         yield server

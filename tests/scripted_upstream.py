@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -94,15 +95,21 @@ class Asked:
     body: Any
     connection: int
     dropped_at: float | None = field(default=None)
+    is_played: bool = field(default=False)
 
 
 class ScriptedUpstream:
-    """A threaded server on a loopback port; `scripts` are played one a request, the last one again and again."""
+    """A threaded server on a loopback port; `scripts` are played one a request, the last one again and again.
 
-    def __init__(self) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+    With `tls` it is an https server; with `host` "::1" it has an IPv6 address.
+    """
+
+    def __init__(self, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.listener = socket.create_server((host, 0), family=family, backlog=128)
         self.port = self.listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/v1"
+        self.tls = tls
+        self.url = f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{self.port}/v1"
         self.asked: list[Asked] = []
         self.scripts: list[list[Step]] = [answer("Hello.")]
         self.connections = 0
@@ -128,6 +135,11 @@ class ScriptedUpstream:
             assert asked.dropped_at is not None
             return asked.dropped_at
 
+    def wait_until_played(self, asked: Asked, timeout: float = 5.0) -> None:
+        """Wait until the whole script of a request has been sent."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: asked.is_played, timeout), "the script was not played to its end"
+
     def _accept(self) -> None:
         while True:
             try:
@@ -140,6 +152,8 @@ class ScriptedUpstream:
     def _serve(self, sock: socket.socket, number: int) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
+            if self.tls:
+                sock = self.tls.wrap_socket(sock, server_side=True)
             with sock, sock.makefile("rb") as reader:
                 while asked := self._read(reader, number):
                     with self.changed:
@@ -148,6 +162,9 @@ class ScriptedUpstream:
                         self.changed.notify_all()
                     if not self._play(sock, script, asked):
                         return
+                    with self.changed:
+                        asked.is_played = True
+                        self.changed.notify_all()
         except OSError:
             pass
 
@@ -207,9 +224,9 @@ class ScriptedUpstream:
 
 
 @contextmanager
-def scripted_upstream() -> Iterator[ScriptedUpstream]:
+def scripted_upstream(host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Iterator[ScriptedUpstream]:
     """Run a scripted upstream."""
-    upstream = ScriptedUpstream()
+    upstream = ScriptedUpstream(host, tls)
     try:
         yield upstream
     finally:

@@ -99,11 +99,15 @@ def _word(value: Any) -> str:
 
 def configure_logging(level: str, as_json: bool) -> None:
     """Write our log lines to standard error."""
-    # what no line of ours says need not be found out for each: https://docs.python.org/3/howto/logging.html#optimization
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if as_json else PlainLines("%(asctime)s %(levelname)s %(message)s"))
     ours = logging.getLogger("custom_llm")
     ours.handlers[:] = [handler]
     ours.propagate = False
     ours.setLevel(level)
+    # the development server's own line for each request, which holds the query string
+    logging.getLogger("werkzeug").addFilter(_is_no_access_line)
+
+
+def _is_no_access_line(record: logging.LogRecord) -> bool:
+    return '"%s" %s %s' not in str(record.msg)

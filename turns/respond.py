@@ -2,9 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Generator
-from itertools import chain
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from flask import Response
@@ -14,6 +13,9 @@ from protocol.errors import CallerHungUp, Failure, ServerError
 from protocol.sse import KEEPALIVE
 from turns.shape import Shape, framed
 from turns.turn import Answer, Turn, answered
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 log = logging.getLogger("custom_llm")
 
@@ -33,15 +35,30 @@ def respond(turn: Turn, answer: Callable[[Turn], Answer]) -> Response:
         finally:
             pieces.close()
     blocks = _blocks(turn, pieces)
-    first = next(blocks)
+    next(blocks)
     turn.record.first_byte = time.monotonic()
-    response = Response(chain([first], blocks), mimetype="text/event-stream", headers=STREAM_HEADERS)
-    response.call_on_close(blocks.close)
-    return response
+    return EventStream(blocks, mimetype="text/event-stream", headers=STREAM_HEADERS)
+
+
+class EventStream(Response):
+    """A response that hands the server its generator as it is, with no layer around each block."""
+
+    def get_app_iter(self, environ: "WSGIEnvironment") -> Iterable[bytes]:
+        """Return what the server iterates over and closes."""
+        return _Closing(self.response, self.close)
+
+
+class _Closing:
+    def __init__(self, blocks: Any, close: Callable[[], None]) -> None:
+        self._blocks = blocks
+        self.close = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._blocks)
 
 
 def _blocks(turn: Turn, pieces: Answer) -> Generator[bytes, None, None]:
-    """Yield the bytes of a stream, its end included.
+    """Yield once, nothing, when the stream can be opened; then its bytes, its end included.
 
     Nothing is sent before the first token, so that a failure can still have a real status; after a while of silence
     the stream is opened all the same, for callers and proxies give up on one that says nothing.
@@ -73,9 +90,13 @@ def _blocks(turn: Turn, pieces: Answer) -> Generator[bytes, None, None]:
                 turn.call.wake_at(time.monotonic() + keepalive_s)
             else:
                 continue
-            is_open = True
             sent_at = time.monotonic()
+            if not is_open:
+                is_open = True
+                yield b""
             yield block
+        if not is_open:
+            yield b""
         yield framed(held + shape.end())
     except GeneratorExit:
         record.outcome = "caller_too_slow" if turn.caller.is_too_slow else "caller_hangup"
@@ -90,6 +111,8 @@ def _blocks(turn: Turn, pieces: Answer) -> Generator[bytes, None, None]:
         if fallback and not shape.has_content and not failure.outcome.startswith("caller"):
             record.fail(failure)
             record.outcome, record.cause = "fallback", failure.outcome
+            if not is_open:
+                yield b""
             yield framed(held + shape.take(turn.say(fallback)) + shape.end())
             return
         if not is_open:
@@ -113,10 +136,8 @@ def _collected(turn: Turn, pieces: Answer) -> bytes:
         turn.record.note_usage(last.body.get("usage"))
         if last.text == text:
             return last.data
-    body: dict[str, Any] = {"model": turn.record.model or "default"}
-    if last:
-        body = last.body
-    choice = body["choices"][0] if last else {"index": 0, "finish_reason": "stop"}
+    body: dict[str, Any] = last.body if last else {"model": turn.record.model or "default"}
+    choice: dict[str, Any] = body["choices"][0] if last else {"index": 0, "finish_reason": "stop"}
     message = {**choice.get("message", {}), "role": "assistant", "content": text}
     whole = {"id": turn.id, "object": COMPLETION, "created": turn.created, **body}
     return msgspec.json.encode({**whole, "choices": [{**choice, "message": message}]})

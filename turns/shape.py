@@ -13,7 +13,7 @@ from protocol.chunks import CHUNK, CONTROL, WAITING_ID, Batch, Event
 from protocol.errors import Failure, error_json
 from protocol.sse import DONE, frame
 from turns.tool_calls import ToolCalls
-from upstream.client import is_token
+from upstream.reading import is_token
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode

@@ -91,12 +91,16 @@ class Turn:
 
 
 def answered(turn: Turn, answer: Callable[[Turn], Answer]) -> Answer:
-    """Yield the answer to a turn, where there is something to answer."""
+    """Return the answer to a turn: by `answer`, where there is something to answer."""
     said = turn.request.says
     if said is not None and turn.service.assistant_last == "say":
-        if said:
-            yield turn.say(said)
-    elif turn.request.is_empty_turn:
+        return _saying(turn, said)
+    if turn.request.is_empty_turn:
         turn.record.outcome = "empty"
-    else:
-        yield from answer(turn)
+        return _saying(turn, "")
+    return answer(turn)
+
+
+def _saying(turn: Turn, text: str) -> Answer:
+    if text:
+        yield turn.say(text)

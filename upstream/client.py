@@ -2,21 +2,20 @@
 
 import time
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 import requests
 
-from protocol.chunks import Batch, Chunk, Completion, read_chunk, read_completion
-from protocol.errors import BadRequest, Failure, UpstreamBroken, UpstreamRefused, UpstreamTimeout
-from protocol.sse import DONE, EventDecoder
+from protocol.chunks import Batch, Completion
+from protocol.errors import BadRequest, Failure, UpstreamRefused
 from upstream.adapter import Exchange, StaleConnection, UpstreamAdapter
 from upstream.call import Call, Limits
-from upstream.refusal import refusal, refusal_in
+from upstream.reading import EventReader, broken, completion, excerpt, has_rung, read_some, read_whole, too_late
+from upstream.refusal import refusal
 
-ANSWER_LIMIT = 32 * 1024 * 1024
-"""Bytes that an answer may have that is not streamed."""
 _REFUSAL_LIMIT = 64 * 1024
 _REFUSAL_S = 2.0
 _RETRY_AFTER_LIMIT_S = 2.0
@@ -88,31 +87,39 @@ class Upstream:
                 )
             body = {**body, "model": self._model}
         data = msgspec.json.encode(body if body.get("stream") is call.stream else {**body, "stream": call.stream})
+        return self._streamed(data, call) if call.stream else self._whole(data, call)
+
+    def _streamed(self, data: bytes, call: Call) -> Answer:
         asked = time.monotonic()
-        deadline = min(asked + self._limits.first_token_s, call.until) if call.stream else call.until
+        deadline = min(asked + self._limits.first_token_s, call.until)
+        with self._judged(call):
+            exchange = yield from self._answered(data, call, asked, deadline)
+            with closing(exchange):
+                reader = EventReader(exchange, call, deadline, self._limits.stall_s)
+                while (batch := reader.read()) is not None:
+                    yield batch
+
+    def _whole(self, data: bytes, call: Call) -> Answer:
+        with self._judged(call):
+            exchange = yield from self._answered(data, call, time.monotonic(), call.until)
+            with closing(exchange):
+                yield completion(read_whole(exchange, call.until))
+
+    @contextmanager
+    def _judged(self, call: Call) -> Iterator[None]:
+        """Note how the upstream did, and tell callers not to try again on top of our own second try."""
         try:
-            response = yield from self._answered(data, call, asked, deadline)
-            exchange = _exchange(response)
-            try:
-                if call.stream:
-                    yield from self._events(exchange, call, deadline)
-                else:
-                    yield _completion(_whole(exchange, call.until))
-            finally:
-                exchange.close()
+            yield
             self.state = "ok"
         except Failure as failure:
             if failure.answered >= 500:
                 self.state = "failing"
             if call.retried:
-                # a caller that tries again on top of our own second try makes a storm of it
                 failure.headers.setdefault("x-should-retry", "false")
             raise
 
-    def _answered(
-        self, data: bytes, call: Call, asked: float, deadline: float
-    ) -> Generator[Batch, None, requests.Response]:
-        """Post, wait for the response's head, and return it if it is an answer; try once more where that may help."""
+    def _answered(self, data: bytes, call: Call, asked: float, deadline: float) -> Generator[Batch, None, Exchange]:
+        """Post, wait for an answer's head and return what follows it; try once more where that may help."""
         while True:
             pause = _RETRY_PAUSE_S
             try:
@@ -120,13 +127,14 @@ class Upstream:
                 exchange = _exchange(response)
                 try:
                     while not exchange.head(min(deadline, call.alarm)):
-                        yield from _late(call, deadline)
+                        if has_rung(call, deadline):
+                            yield Batch()
                     failure = self._refusal(response, call, deadline)
                 except BaseException:
                     exchange.close()
                     raise
                 if failure is None:
-                    return response
+                    return exchange
                 exchange.close()
                 if response.status_code != 429 and response.status_code < 500:
                     raise failure
@@ -161,40 +169,10 @@ class Upstream:
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.status_code == 200 and not (call.stream and kind in ("application/json", "text/html")):
             return None
-        body = _whole(exchange, min(deadline, time.monotonic() + _REFUSAL_S), _REFUSAL_LIMIT)
+        body = read_some(exchange, min(deadline, time.monotonic() + _REFUSAL_S), _REFUSAL_LIMIT)
         if response.status_code == 200:
-            return _broken(f"a stream was asked for, {kind} came: {body[:200]!r}")
+            return broken(f"a stream was asked for, {kind} came: {excerpt(body)}")
         return refusal(response.status_code, response.headers, body, pass_through=not self._key)
-
-    def _events(self, exchange: Exchange, call: Call, deadline: float) -> Iterator[Batch]:
-        decoder = EventDecoder()
-        spoken = False
-        while True:
-            block = exchange.read1(min(deadline, call.alarm))
-            if block is None:
-                yield from _late(call, deadline)
-                continue
-            try:
-                datas = decoder.feed(block) if block else decoder.end()
-                done = bool(datas) and datas[-1].strip() == DONE
-                batch = Batch(map(read_chunk, datas[:-1] if done else datas))
-            except ValueError as error:
-                raise _broken(str(error) or "an event had no end") from None
-            for place, event in enumerate(batch):
-                if failure := refusal_in(event.chunk):
-                    if place:
-                        yield Batch(batch[:place])
-                    raise failure
-                spoken = spoken or is_token(event.chunk)
-            if batch:
-                if spoken:
-                    deadline = min(time.monotonic() + self._limits.stall_s, call.until)
-                yield batch
-            if done:
-                exchange.settle()
-                return
-            if not block:
-                return
 
     def models(self, call: Call) -> bytes:
         """Return the upstream's own list of models as JSON; raise its failures."""
@@ -202,8 +180,8 @@ class Upstream:
         exchange = _exchange(response)
         try:
             if not exchange.head(call.until):
-                raise _too_late()
-            body = _whole(exchange, call.until)
+                raise too_late()
+            body = read_whole(exchange, call.until)
         finally:
             exchange.close()
         if response.status_code != 200:
@@ -211,7 +189,7 @@ class Upstream:
         try:
             msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise _broken("the list of models is no JSON") from None
+            raise broken("the list of models is no JSON") from None
         return body
 
 
@@ -222,68 +200,9 @@ def _exchange(response: requests.Response) -> Exchange:
     return exchange
 
 
-def is_token(chunk: Chunk) -> bool:
-    """Tell whether a chunk brings a token: content, reasoning, a tool call, audio or a finish, not a role alone."""
-    for choice in chunk.choices or ():
-        if choice.finish_reason:
-            return True
-        delta = choice.delta
-        if delta and (
-            delta.content
-            or delta.reasoning_content
-            or delta.reasoning
-            or delta.refusal
-            or delta.tool_calls
-            or delta.audio
-            or delta.function_call
-        ):
-            return True
-    return False
-
-
-def _late(call: Call, deadline: float) -> Iterator[Batch]:
-    """Tell a wait that was ended by the call's alarm, which yields an empty batch, from one that was too long."""
-    now = time.monotonic()
-    if now >= deadline:
-        raise _too_late()
-    if now >= call.alarm:
-        call.alarm = float("inf")
-        yield Batch()
-
-
-def _completion(data: bytes) -> Completion:
-    try:
-        return read_completion(data)
-    except ValueError as error:
-        raise _broken(f"{error}: {data[:200]!r}") from None
-
-
-def _whole(exchange: Exchange, until: float, limit: int = ANSWER_LIMIT) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    while block := exchange.read1(until):
-        parts.append(block)
-        size += len(block)
-        if size > limit:
-            if limit == ANSWER_LIMIT:
-                raise _broken("the answer has no end")
-            break
-    if block is None and limit == ANSWER_LIMIT:
-        raise _too_late()
-    return b"".join(parts)
-
-
 def _retry_after_s(value: str | None) -> float:
     try:
         return max(0.0, float(value)) if value else 0.0
     except ValueError:
         # a date: whoever names one means longer than we would wait
         return float("inf")
-
-
-def _too_late() -> UpstreamTimeout:
-    return UpstreamTimeout("The language model did not answer in time.", code="upstream_timeout")
-
-
-def _broken(detail: str) -> UpstreamBroken:
-    return UpstreamBroken("The language model's answer was unusable.", code="upstream_broken", detail=detail)

@@ -128,6 +128,11 @@ class ResponseParser:
             raise MalformedResponse("an unknown content encoding")
 
     def _chunks(self, data: bytes) -> bytes:
+        if not (self._rest or self._left or self._in_chunk or self._in_trailer):
+            # a read that brings one chunk and nothing else: most of a paced stream
+            match = _CHUNK_SIZE.match(data)
+            if match and match.end() + int(match[1], 16) + 2 == len(data) > 5 and data.endswith(b"\r\n"):
+                return data[match.end() : -2]
         if self._rest:
             data, self._rest = self._rest + data, b""
         at, end, parts = 0, len(data), []

@@ -1,0 +1,164 @@
+"""Read an upstream's answer, as a stream of events or as a whole, and see that it has an end."""
+
+import time
+from math import inf
+
+from protocol.chunks import Batch, Chunk, Completion, read_chunk, read_completion
+from protocol.errors import Failure, UpstreamBroken, UpstreamTimeout
+from protocol.redaction import for_log
+from protocol.sse import DONE, EventDecoder
+from upstream.adapter import Exchange
+from upstream.call import Call
+from upstream.refusal import refusal_in
+
+ANSWER_LIMIT = 32 * 1024 * 1024
+"""Bytes that an answer may have that is not streamed."""
+LINGER_S = 1.0
+"""How long to wait, once an answer has finished, for the usage and the [DONE] that may follow."""
+
+
+class EventReader:
+    """Read a stream's events as they come, by the moments by which the first token and each later event are due."""
+
+    def __init__(self, exchange: Exchange, call: Call, first_token_by: float, stall_s: float) -> None:
+        self._exchange = exchange
+        self._call = call
+        self._deadline = first_token_by
+        self._stall_s = stall_s
+        self._decoder = EventDecoder()
+        self._has_token = False
+        self._has_finish = False
+        self._is_over = False
+        self._failure: Failure | None = None
+
+    def read(self) -> Batch | None:
+        """Return the next events, none of them if the call's alarm has rung, None at the end of a good answer.
+
+        Raises UpstreamTimeout, UpstreamStatus for an error event, and UpstreamBroken for an answer that is cut, is no
+        chat completion, or ends without having said that it is finished: no end is ever made up.
+        """
+        while not self._is_over:
+            if self._failure:
+                raise self._failure
+            try:
+                block = self._exchange.read1(min(self._deadline, self._call.alarm))
+            except UpstreamBroken:
+                if self._has_finish:
+                    return None
+                raise
+            if block is None:
+                if self._has_finish and time.monotonic() >= self._deadline:
+                    return None
+                if has_rung(self._call, self._deadline):
+                    return Batch()
+            elif batch := self._decode(block):
+                return batch
+        if not self._has_finish:
+            raise broken("it ended without a finish_reason")
+        return None
+
+    def _decode(self, block: bytes) -> Batch:
+        try:
+            datas = self._decoder.feed(block) if block else self._decoder.end()
+            if not block:
+                self._is_over = True
+            if datas and datas[-1].strip() == DONE:
+                self._is_over = True
+                self._exchange.settle()
+                del datas[-1]
+            batch = Batch(map(read_chunk, datas))
+        except ValueError as error:
+            raise broken(str(error) or "an event has no end") from None
+        for place, event in enumerate(batch):
+            chunk = event.chunk
+            if (chunk.error is not None or not chunk.choices) and (failure := refusal_in(chunk)):
+                # what came before it is passed on first
+                self._failure, self._is_over = failure, False
+                del batch[place:]
+                if not batch:
+                    raise failure
+                return batch
+            if not self._has_token:
+                self._has_token = is_token(chunk)
+            for choice in chunk.choices or ():
+                if choice.finish_reason is not None:
+                    self._has_finish = True
+        if batch and self._has_token:
+            wait_s = LINGER_S if self._has_finish else self._stall_s
+            self._deadline = min(time.monotonic() + wait_s, self._call.until)
+        return batch
+
+
+def read_whole(exchange: Exchange, until: float) -> bytes:
+    """Return an answer's whole body; raise UpstreamTimeout, or UpstreamBroken where it is cut or has no end."""
+    parts: list[bytes] = []
+    size = 0
+    while block := exchange.read1(until):
+        parts.append(block)
+        size += len(block)
+        if size > ANSWER_LIMIT:
+            raise broken("it has no end")
+    if block is None:
+        raise too_late()
+    return b"".join(parts)
+
+
+def read_some(exchange: Exchange, until: float, limit: int) -> bytes:
+    """Return as much of an error's body as comes by then, at most about so many bytes."""
+    parts: list[bytes] = []
+    while sum(map(len, parts)) < limit and (block := exchange.read1(until)):
+        parts.append(block)
+    return b"".join(parts)
+
+
+def completion(data: bytes) -> Completion:
+    """Return the answer that this JSON is; raise UpstreamBroken."""
+    try:
+        return read_completion(data)
+    except ValueError as error:
+        raise broken(f"{error}: {excerpt(data)}") from None
+
+
+def is_token(chunk: Chunk) -> bool:
+    """Tell whether a chunk brings a token: content, reasoning, a tool call, audio or a finish, not a role alone."""
+    for choice in chunk.choices or ():
+        if choice.finish_reason:
+            return True
+        delta = choice.delta
+        if delta and (
+            delta.content
+            or delta.reasoning_content
+            or delta.reasoning
+            or delta.refusal
+            or delta.tool_calls
+            or delta.audio
+            or delta.function_call
+        ):
+            return True
+    return False
+
+
+def has_rung(call: Call, deadline: float) -> bool:
+    """Tell whether a wait was ended by the call's alarm, which then is off; raise UpstreamTimeout at the deadline."""
+    now = time.monotonic()
+    if now >= deadline:
+        raise too_late()
+    if now < call.alarm:
+        return False
+    call.alarm = inf
+    return True
+
+
+def excerpt(data: bytes) -> str:
+    """Return the beginning of what an upstream sent, for the log."""
+    return for_log(data[:200].decode("utf-8", "replace"))
+
+
+def too_late() -> UpstreamTimeout:
+    """Return the failure of an upstream that was too slow."""
+    return UpstreamTimeout("The language model did not answer in time.", code="upstream_timeout")
+
+
+def broken(detail: str) -> UpstreamBroken:
+    """Return the failure of an answer that is none."""
+    return UpstreamBroken("The language model's answer was unusable.", code="upstream_broken", detail=detail)
