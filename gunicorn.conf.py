@@ -1,12 +1,17 @@
 """How gunicorn runs this server: workers, limits, and what it refuses to start with."""
 
-import os
-import socket
-import sys
-from typing import Any
+from gevent import monkey
 
-from environment import load_or_exit
-from protocol.address import is_loopback
+# before anything imports ssl or requests: patched later, ssl recurses without end at the first https call
+monkey.patch_all()
+
+import os  # noqa: E402
+import socket  # noqa: E402
+import sys  # noqa: E402
+from typing import Any  # noqa: E402
+
+from environment import load_or_exit  # noqa: E402
+from protocol.address import is_loopback  # noqa: E402
 
 _settings = load_or_exit()
 
