@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from protocol.lenient import mend
 
@@ -28,11 +29,11 @@ class Delta(msgspec.Struct, gc=False):
 
 
 class Choice(msgspec.Struct, gc=False):
-    """One of a chunk's choices; `index` is None where the upstream left it out."""
+    """One of a chunk's choices; `index` is None and `finish_reason` UNSET where the upstream left them out."""
 
     index: int | None = None
     delta: Delta | None = None
-    finish_reason: str | None = None
+    finish_reason: str | None | UnsetType = UNSET
 
 
 class Chunk(msgspec.Struct, gc=False):
@@ -94,54 +95,65 @@ _encode = msgspec.json.Encoder().encode
 def read_chunk(data: bytes) -> Event:
     """Read one event's data; raise ValueError where it is no JSON object."""
     try:
+        if not data.isascii():
+            data.decode()  # the typed decoder passes over what it does not look at, invalid bytes too
         return Event(_decode(data), data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _read_leniently(data)
 
 
-def _read_leniently(data: bytes) -> Event:
+def read_body(data: bytes) -> tuple[bytes, Any]:
+    """Read all of a JSON text; return it as strict decoders take it, and its value. Raises ValueError for no JSON."""
     try:
-        data = mend(data, nan=True)
-        body = _decode_any(data)
-    except (RecursionError, msgspec.MsgspecError) as error:
-        raise ValueError("an event is no JSON") from error
+        return data, _decode_any(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        try:
+            data = mend(data, nan=True)
+            return data, _decode_any(data)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise ValueError("it is no JSON") from error
+
+
+def _read_leniently(data: bytes) -> Event:
+    _, body = read_body(data)
     if not isinstance(body, dict):
         raise ValueError("an event is no JSON object")
-    try:
-        return Event(_decode(data), data)
-    except msgspec.MsgspecError:
-        # a field of an odd type: content as a list of parts, a number for an id
-        _flatten_content(body)
-        return Event(_decode(_encode(_without_oddities(body))), _encode(body))
+    # a field of an odd type: content as a list of parts, a number for an id
+    _flatten_content(body)
+    return Event(msgspec.convert(_without_oddities(body), Chunk), _encode(body))
+
+
+def _choices(body: dict[str, Any]) -> list[dict[str, Any]]:
+    choices = body.get("choices")
+    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
 
 
 def _flatten_content(body: dict[str, Any]) -> None:
     """Make content that is a list of parts the text that it says, as clients expect it."""
-    for choice in body.get("choices") or ():
-        delta = choice.get("delta") if isinstance(choice, dict) else None
+    for choice in _choices(body):
+        delta = choice.get("delta")
         if isinstance(delta, dict) and isinstance(delta.get("content"), list):
             texts = [part.get("text") for part in delta["content"] if isinstance(part, dict)]
             delta["content"] = "".join(text for text in texts if isinstance(text, str))
 
 
 def _without_oddities(body: dict[str, Any]) -> dict[str, Any]:
-    choices = body.get("choices")
     seen: dict[str, Any] = {key: body[key] for key in ("usage", "error", "detail") if key in body}
     seen |= {key: body[key] for key in ("id", "object", "model") if isinstance(body.get(key), str)}
-    if isinstance(choices, list):
-        seen["choices"] = [_plain_choice(choice) for choice in choices if isinstance(choice, dict)]
+    if type(body.get("created")) is int:
+        seen["created"] = body["created"]
+    if isinstance(body.get("choices"), list):
+        seen["choices"] = [_plain_choice(choice) for choice in _choices(body)]
     return seen
 
 
 def _plain_choice(choice: dict[str, Any]) -> dict[str, Any]:
-    index, delta, finish_reason = choice.get("index"), choice.get("delta"), choice.get("finish_reason")
-    plain: dict[str, Any] = {"index": index if isinstance(index, int) else None}
-    if isinstance(delta, dict):
-        plain["delta"] = {key: value for key, value in delta.items() if isinstance(value, str)}
-        if isinstance(delta.get("tool_calls"), list):
-            plain["delta"]["tool_calls"] = delta["tool_calls"]
-    if finish_reason is not None:
-        plain["finish_reason"] = str(finish_reason)
+    plain = {key: choice[key] for key in ("index",) if type(choice.get(key)) is int}
+    plain |= {key: choice[key] for key in ("finish_reason",) if isinstance(choice.get(key), str)}
+    if isinstance(delta := choice.get("delta"), dict):
+        texts = {key: value for key, value in delta.items() if isinstance(value, str)}
+        lists = {key: value for key, value in delta.items() if key == "tool_calls" and isinstance(value, list)}
+        plain["delta"] = texts | lists | {key: delta[key] for key in ("audio", "function_call") if key in delta}
     return plain
 
 
@@ -158,15 +170,8 @@ def delta(fields: dict[str, Any], finish_reason: str | None = None, **more: Any)
 
 def read_completion(data: bytes) -> Completion:
     """Read an answer that was not streamed; raise ValueError where it is no chat completion."""
-    try:
-        body = _decode_any(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        try:
-            data = mend(data, nan=True)
-            body = _decode_any(data)
-        except (RecursionError, msgspec.MsgspecError) as error:
-            raise ValueError("no JSON") from error
-    choices = body.get("choices") if isinstance(body, dict) else None
-    if not isinstance(choices, list) or not choices or not all(isinstance(c, dict) for c in choices):
-        raise ValueError("no chat completion")
+    data, body = read_body(data)
+    choices = _choices(body) if isinstance(body, dict) else []
+    if not choices or len(choices) != len(body["choices"]):
+        raise ValueError("it is no chat completion")
     return Completion(data, body)

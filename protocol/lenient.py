@@ -3,10 +3,12 @@
 import json
 import re
 from itertools import accumulate
+from math import isfinite
 from typing import Any
 
 BOM = b"\xef\xbb\xbf"
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# one that never ends counts too, else each of its quotes would be looked at as a beginning
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 # an opening bracket counts 1, a closing one 255, which is -1 in a signed byte
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
@@ -16,10 +18,17 @@ def mend(data: bytes, *, nan: bool) -> bytes:
     """Return the same JSON without a BOM, with half surrogates and invalid UTF-8 made U+FFFD, and NaN made null.
 
     Text that was cut in UTF-16 leaves half a surrogate pair behind (`"\\ud83d"`), which no UTF-8 can hold.
-    `nan` says whether NaN and Infinity are let through (as null). Raises ValueError for what is no JSON all the same.
+    `nan` says whether NaN, Infinity and numbers as large as that are let through (as null). Raises ValueError for
+    what is no JSON all the same.
     """
     text = data.removeprefix(BOM).decode("utf-8", "replace")
-    value = json.loads(text, parse_constant=_null if nan else _refuse)
+    unsayable = _null if nan else _refuse
+
+    def number(digits: str) -> Any:
+        value = float(digits)
+        return value if isfinite(value) else unsayable(digits)
+
+    value = json.loads(text, parse_constant=unsayable, parse_float=number)
     whole = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 

@@ -139,6 +139,9 @@ def _misplaced(problem: str) -> BadRequest:
     match = _PLACE.fullmatch(problem)
     place = match["place"] if match else None
     said = (match["problem"] if match else problem).replace("`", "")
+    if said.startswith("Invalid enum value"):
+        # the only one there is; what came in its place is not repeated
+        said = "must be developer, system, user, assistant, tool or function"
     return BadRequest(f"{place or 'body'}: {said}.", param=place or None, code="invalid_type")
 
 

@@ -1,10 +1,16 @@
 """What tests share: a scripted upstream, and the real server in front of it."""
 
 from collections.abc import Iterator
+from typing import Any
 
+import hypothesis
 import pytest
 from running_server import FLASK, KEY, RunningServer, running_server
 from scripted_upstream import ScriptedUpstream, answer, scripted_upstream
+
+# on a machine that is busy an example may take its time
+hypothesis.settings.register_profile("shared", deadline=None)
+hypothesis.settings.load_profile("shared")
 
 
 @pytest.fixture(scope="session")
@@ -34,4 +40,4 @@ def dev_server(_upstream: ScriptedUpstream) -> Iterator[RunningServer]:
         yield running
 
 
-SHORT = {"FIRST_TOKEN_S": "0.8", "STALL_S": "0.8", "TOTAL_S": "4", "KEEPALIVE_S": "0.3", "WRITE_S": "1"}
+SHORT: dict[str, Any] = {"FIRST_TOKEN_S": "0.8", "STALL_S": "0.8", "TOTAL_S": "4", "KEEPALIVE_S": "0.3", "WRITE_S": "1"}

@@ -22,14 +22,13 @@ KEY = "sk-server-canary"
 """The key of the shared servers, which must never show up in anything that they say."""
 HELLO = [{"role": "user", "content": "Hello!"}]
 
+_HEADERS = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
+
 
 def turn(**changes: Any) -> dict[str, Any]:
     """Return the body of a streamed hello, with these changes; None takes a field out."""
     body = {"model": "m", "stream": True, "messages": HELLO, **changes}
     return {name: value for name, value in body.items() if value is not None}
-
-
-_HEADERS = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
 
 
 def free_port() -> int:

@@ -79,7 +79,7 @@ def _read(answer: Answer) -> Stream:
     keepalives = sum(block.startswith(b": ") for block in blocks)
     assert blocks[-1] == b"data: [DONE]"
     datas = [json.loads(block[6:]) for block in blocks[:-1] if block.startswith(b"data: ")]
-    error = read_error(datas.pop()) if datas and "error" in datas[-1] else None
+    error = read_error(datas.pop()) if datas and datas[-1].get("error") else None
     stream = Stream(datas, error=error, keepalives=keepalives)
     for place, chunk in enumerate(datas):
         _check_head(chunk, datas[0])
@@ -100,7 +100,7 @@ def _check_head(chunk: dict[str, Any], first: dict[str, Any]) -> None:
     assert chunk["id"] and chunk["model"] and chunk["created"] > 0
     assert chunk["id"] == first["id"], "an answer has one id"
     assert chunk["created"] == first["created"], "an answer has one time"
-    assert "error" not in chunk
+    assert not chunk.get("error"), "something comes after the error"
 
 
 def _take_choice(stream: Stream, choice: dict[str, Any]) -> None:

@@ -7,8 +7,9 @@ from typing import Any, get_type_hints
 import certifi
 import pytest
 
-import settings as setting
-from settings import BadSetting, Settings
+import environment
+from environment import PLACEHOLDER, BadSetting
+from settings import Settings
 
 CANARY = "s3cret-canary"
 OWN = {"LLM_BASE_URL": "https://llm.example/v1", "LLM_API_KEY": "k"}
@@ -86,13 +87,13 @@ TABLE: dict[str, tuple[Any, list[tuple[str, Any]], list[str]]] = {
 }
 
 
-def load(env_file: Path | None = None, **environ: str) -> Settings:
+def load(env_file: Path | str = os.devnull, **environ: str) -> Settings:
     """Load the settings from this environment, and from no `.env` unless one is given."""
-    return setting.load(environ, env_file or Path(os.devnull))[0]
+    return environment.load({"ENV_FILE": str(env_file), **environ})[0]
 
 
-def warnings(**environ: str) -> list[str]:
-    return setting.load(environ, Path(os.devnull))[1]
+def warnings(env_file: Path | str = os.devnull, **environ: str) -> list[str]:
+    return environment.load({"ENV_FILE": str(env_file), **environ})[1]
 
 
 def value_of(settings: Settings, name: str) -> Any:
@@ -182,13 +183,6 @@ class TestSources:
 
         assert load(file, PORT="").port == 9000
 
-    def test_env_file_names_another_file(self, tmp_path: Path) -> None:
-        file = write(tmp_path / "production.env", "PORT=9000")
-
-        settings, _ = setting.load({"ENV_FILE": str(file)})
-
-        assert settings.port == 9000
-
     def test_a_wrong_value_in_the_env_file_is_refused_like_any(self, tmp_path: Path) -> None:
         with pytest.raises(BadSetting, match=r"^PORT must be"):
             load(write(tmp_path / ".env", "PORT=http"))
@@ -202,13 +196,13 @@ class TestSources:
 
     def test_an_env_file_that_is_named_and_missing_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(BadSetting, match="ENV_FILE"):
-            setting.load({"ENV_FILE": str(tmp_path / "typo.env")})
+            load(tmp_path / "typo.env")
 
     def test_the_environment_of_the_process_is_the_default(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ENV_FILE", os.devnull)
         monkeypatch.setenv("PORT", "9002")
 
-        assert setting.load()[0].port == 9002
+        assert environment.load()[0].port == 9002
 
 
 class TestWarnings:
@@ -217,14 +211,14 @@ class TestWarnings:
 
     @pytest.mark.parametrize("name", ["LLM_API_KEY", "SERVER_API_KEYS", "LLM_MODEL"])
     def test_the_placeholder_counts_as_unset_with_a_warning(self, name: str) -> None:
-        settings = load(**{name: setting.PLACEHOLDER})
+        settings = load(**{name: PLACEHOLDER})
 
         assert settings == load()
         assert settings.is_demo
-        assert warnings(**{name: setting.PLACEHOLDER}) == [f"{name} is still the placeholder and counts as unset"]
+        assert warnings(**{name: PLACEHOLDER}) == [f"{name} is still the placeholder and counts as unset"]
 
     def test_the_placeholder_among_other_keys_opens_nothing(self) -> None:
-        assert load(SERVER_API_KEYS=f"{setting.PLACEHOLDER},k2").server_api_keys == ("k2",)
+        assert load(SERVER_API_KEYS=f"{PLACEHOLDER},k2").server_api_keys == ("k2",)
 
     @pytest.mark.parametrize(
         ("name", "near"),
@@ -243,9 +237,9 @@ class TestWarnings:
         assert warnings(LLM_ZZZZZZZZZZ="1") == ["LLM_ZZZZZZZZZZ is no setting"]
 
     def test_an_unknown_name_in_the_env_file_is_pointed_out(self, tmp_path: Path) -> None:
-        _, found = setting.load({}, write(tmp_path / ".env", "LLM_BASE_URI=x"))
+        file = write(tmp_path / ".env", "LLM_BASE_URI=x")
 
-        assert found == ["LLM_BASE_URI is no setting; did you mean LLM_BASE_URL?"]
+        assert warnings(file) == ["LLM_BASE_URI is no setting; did you mean LLM_BASE_URL?"]
 
     @pytest.mark.parametrize("name", ["PATH", "LANG", "OPENAI_API_KEY", "HTTPS_PROXY", "WEB_ROOT"])
     def test_other_programs_variables_are_none_of_our_business(self, name: str) -> None:

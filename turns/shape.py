@@ -9,13 +9,12 @@ from typing import Any
 
 import msgspec
 
-from protocol.chunks import CHUNK, CONTROL, WAITING_ID, Batch, Event
+from protocol.chunks import CHUNK, CONTROL, WAITING_ID, Batch, Event, read_body
 from protocol.errors import Failure, error_json
 from protocol.sse import DONE, frame
 from turns.tool_calls import ToolCalls
 from upstream.reading import is_token
 
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -32,10 +31,11 @@ class Shape:
         self.usage: Any = None
         self.model = model
         self._id = answer_id
-        self._created: int | float = created
+        self._created = created
         self._include_usage = include_usage
         self._adopted = False
         self._roles: set[int] = set()
+        self._audio_ids: set[str] = set()
         self._finishes: dict[int, bytes] = {}
         self._tool_calls: dict[int, ToolCalls] = {}
         self._is_flowing = False  # the role has been sent: a plain piece of text may go on as it came
@@ -71,7 +71,7 @@ class Shape:
         chunk = event.chunk
         if chunk.object == CONTROL:
             return [event.data]
-        original = _decode(event.data)
+        _, original = read_body(event.data)
         body = original
         if chunk.usage:
             self.usage = chunk.usage
@@ -95,7 +95,7 @@ class Shape:
         """Take over the upstream's id, time and model, so that its chunks can go on as they come."""
         chunk = event.chunk
         self._adopted = True
-        if chunk.id and chunk.object == CHUNK and chunk.created:
+        if chunk.id and chunk.object == CHUNK and isinstance(chunk.created, int) and chunk.created:
             self._id, self._created = chunk.id, chunk.created
         self.model = chunk.model or self.model
 
@@ -110,7 +110,9 @@ class Shape:
         rest = {key: value for key, value in choice.items() if key not in ("index", "delta", "finish_reason")}
 
         def written(delta: dict[str, Any], finish_reason: str | None) -> bytes:
+            nonlocal rest
             whole = {**head, "choices": [{"index": index, "delta": delta, **rest, "finish_reason": finish_reason}]}
+            rest = {}  # logprobs and their like go out once, however many chunks are made of this one
             return event.data if whole == original else _encode(whole)
 
         datas = []
@@ -118,7 +120,11 @@ class Shape:
             # a role that is repeated, as some upstreams do in each chunk, is concatenated by an SDK
             delta.pop("role", None)
         if index not in self._roles and "role" not in delta:
-            datas.append(self._role(index))
+            if event.chunk.id == WAITING_ID:
+                delta["role"] = "assistant"
+            else:
+                datas.append(self._role(index))
+        self._drop_known_audio_id(delta)
         self._roles.add(index)
         self._is_flowing = 0 in self._roles
         finish_reason = choice.get("finish_reason")
@@ -136,6 +142,14 @@ class Shape:
                 finish_reason = "tool_calls"
             self._finishes[index] = written(delta, str(finish_reason))
         return datas
+
+    def _drop_known_audio_id(self, delta: dict[str, Any]) -> None:
+        """Leave out an id of audio that has been sent: an SDK concatenates the text of all deltas."""
+        audio = delta.get("audio")
+        if isinstance(audio, dict) and isinstance(audio.get("id"), str):
+            if audio["id"] in self._audio_ids:
+                delta["audio"] = {key: value for key, value in audio.items() if key != "id"}
+            self._audio_ids.add(audio["id"])
 
     def _role(self, index: int) -> bytes:
         return self._own(index, {"role": "assistant", "content": ""})

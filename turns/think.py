@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterable
 
 import msgspec
 
-from protocol.chunks import Batch, Completion, Event, event, read_completion
+from protocol.chunks import Batch, Completion, Event, event, read_body, read_completion
 
 _OPEN = "<think>"
 _CLOSE = "</think>"
@@ -70,20 +70,14 @@ class _Block:
         kept = 0 if close or _finish_of(each) else _overlap(thought, _CLOSE)
         self._text = thought[len(thought) - kept :]
         thought = thought[: len(thought) - kept]
-        events = [_changed(each, {"reasoning_content": thought}, None)] if thought else []
         self._is_closed = bool(close)
-        if close:
-            return events + self._after(each, said)
-        return events + ([_changed(each, {}, _finish_of(each))] if _finish_of(each) else [])
+        return self._after(each, said, thought) if close else _recut(each, thought, "")
 
-    def _after(self, each: Event, said: str) -> list[Event]:
+    def _after(self, each: Event, said: str, thought: str = "") -> list[Event]:
         """Leave out the white space between the block and the answer."""
         said = said.lstrip()
         self.is_over = bool(said or _finish_of(each))
-        if said and said == each.text:
-            return [each]
-        events = [_changed(each, {"content": said}, None)] if said else []
-        return events + ([_changed(each, {}, _finish_of(each))] if _finish_of(each) else [])
+        return [each] if said == each.text else _recut(each, thought, said)
 
     def end(self) -> list[Event]:
         """Return what is still held when the stream has ended, or the block is over."""
@@ -91,8 +85,8 @@ class _Block:
         return held
 
 
-def _finish_of(each: Event) -> str | None:
-    return each.chunk.choices[0].finish_reason if each.chunk.choices else None
+def _finish_of(each: Event) -> str:
+    return each.chunk.choices[0].finish_reason or "" if each.chunk.choices else ""
 
 
 def _overlap(text: str, tag: str) -> int:
@@ -100,16 +94,19 @@ def _overlap(text: str, tag: str) -> int:
     return next((size for size in range(len(tag) - 1, 0, -1) if text.endswith(tag[:size])), 0)
 
 
-def _changed(each: Event, fields: dict[str, str], finish_reason: str | None) -> Event:
-    body = msgspec.json.decode(each.data)
+def _recut(each: Event, thought: str, said: str) -> list[Event]:
+    """Return the events that say this in place of an event's content; all else of it goes out with the last."""
+    _, body = read_body(each.data)
     choice = body["choices"][0]
-    delta = {key: value for key, value in (choice.get("delta") or {}).items() if key != "content"}
-    if finish_reason and not fields:
-        delta = {}
-    else:
-        body.pop("usage", None)
-    changed = {**choice, "delta": {**delta, **fields}, "finish_reason": finish_reason}
-    return event({**body, "choices": [changed]})
+    others = {key: value for key, value in (choice.get("delta") or {}).items() if key != "content"}
+    texts = {"reasoning_content": thought, "content": said}
+    deltas = [{key: text} for key, text in texts.items() if text]
+    if not deltas and not others and not _finish_of(each):
+        return []
+    *first, last = deltas or [{}]
+    head = {key: body[key] for key in ("id", "object", "created", "model") if key in body}
+    events = [event({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}) for delta in first]
+    return [*events, event({**body, "choices": [{**choice, "delta": {**others, **last}}, *body["choices"][1:]]})]
 
 
 def _hidden(completion: Completion) -> Completion:

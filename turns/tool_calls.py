@@ -1,46 +1,77 @@
 """Calls to tools, as upstreams stream them and as clients take them."""
 
 import secrets
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
+
+
+@dataclass
+class _Call:
+    place: int
+    id: str  # the upstream's, "" where it gave none
+    name: str
+    arguments: str = ""
+    named_in: int = 0  # the number of the chunk that named it
+
+    def is_whole(self) -> bool:
+        try:
+            msgspec.json.decode(self.arguments)
+        except msgspec.DecodeError:
+            return False
+        return True
 
 
 class ToolCalls:
     """Number one answer's calls from 0 without gaps, whatever indexes and ids the upstream gives their pieces.
 
-    Upstreams leave the index out, put every call at index 0, or repeat id and name in each piece; clients lose calls
-    that share an index, crash where the first is 1, and concatenate what is repeated.
+    Upstreams leave the index or the id out, put every call at index 0, or repeat id and name in each piece; clients
+    lose calls that share an index, crash where the first is 1, and concatenate what is repeated.
     """
 
     def __init__(self) -> None:
-        self._calls: list[dict[str, str]] = []  # id and name of each call so far
-        self._places: dict[int, int] = {}  # the upstream's index → ours
+        self._calls: list[_Call] = []
+        self._by_index: dict[int, _Call] = {}  # the upstream's index → the call that it means now
+        self._chunks = 0
 
     def renumbered(self, pieces: list[Any]) -> list[dict[str, Any]]:
         """Return the pieces of one chunk, each with the index of its call, its id and name only the first time."""
+        self._chunks += 1
         return [self._renumber(piece) for piece in pieces if isinstance(piece, dict)]
 
     def _renumber(self, piece: dict[str, Any]) -> dict[str, Any]:
-        theirs = piece.get("index")
         function = piece.get("function")
         if not isinstance(function, dict):
             function = {}
-        call_id, name = str(piece.get("id") or ""), str(function.get("name") or "")
-        place = self._places.get(theirs) if isinstance(theirs, int) else len(self._calls) - 1
-        if place is None or place < 0 or self._is_another(self._calls[place], call_id, name):
-            place = len(self._calls)
-            self._calls.append({"id": call_id or f"call_{secrets.token_hex(12)}", "name": name})
-            if isinstance(theirs, int):
-                self._places[theirs] = place
-            return {**piece, "index": place, "id": self._calls[place]["id"], "type": piece.get("type") or "function"}
-        known = self._calls[place]
-        piece = {key: value for key, value in piece.items() if key != "id"}
-        if name and name == known["name"]:
-            piece["function"] = {key: value for key, value in function.items() if key != "name"}
-        known["name"] = known["name"] or name
-        return {**piece, "index": place}
+        index, call_id, name = piece.get("index"), str(piece.get("id") or ""), str(function.get("name") or "")
+        call = self._find(index, call_id, name)
+        is_new = call is None
+        if call is None:
+            call = _Call(len(self._calls), call_id, name)
+            self._calls.append(call)
+            piece = {**piece, "id": call_id or f"call_{secrets.token_hex(12)}", "type": piece.get("type") or "function"}
+        else:
+            piece = {key: value for key, value in piece.items() if key != "id"}
+            if name and name == call.name:
+                piece["function"] = {key: value for key, value in function.items() if key != "name"}
+            call.id, call.name = call.id or call_id, call.name or name
+        if isinstance(index, int):
+            self._by_index[index] = call
+        if name and (is_new or call.named_in == 0):
+            call.named_in = self._chunks
+        arguments = function.get("arguments")
+        call.arguments += arguments if isinstance(arguments, str) else ""
+        return {**piece, "index": call.place}
 
-    def _is_another(self, known: dict[str, str], call_id: str, name: str) -> bool:
-        if call_id:
-            return call_id != known["id"]
-        # without ids, a name that comes when there is one already begins the next call
-        return bool(name and known["name"] and name != known["name"])
+    def _find(self, index: Any, call_id: str, name: str) -> _Call | None:
+        """Return the call that a piece goes on with, None for a piece that begins one."""
+        if call_id and (known := next((call for call in self._calls if call.id == call_id), None)):
+            return known
+        call = self._by_index.get(index) if isinstance(index, int) else (self._calls[-1] if self._calls else None)
+        if call is None or (call_id and (call.id or name)):
+            return None
+        if name and call.name and (name != call.name or call.named_in == self._chunks or call.is_whole()):
+            # without ids, a name that comes when there is one begins the next call
+            return None
+        return call

@@ -20,13 +20,15 @@ class Limits:
 class Call:
     """One turn's questions to the upstream: how its waits are done, when it ends at the latest, and whose key pays.
 
-    `key` is the caller's own where it is passed through. Times are seconds of `time.monotonic()`.
+    `key` is the caller's own where it is passed through, `signed_with` the one that was sent. Times are seconds of
+    `time.monotonic()`.
     """
 
     waits: Waits
     until: float
     stream: bool
     key: str | None = None
+    signed_with: str | None = field(default=None, init=False)
     alarm: float = field(default=inf, init=False)
     retried: bool = field(default=False, init=False)
 

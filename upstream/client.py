@@ -103,7 +103,7 @@ class Upstream:
         with self._judged(call):
             exchange = yield from self._answered(data, call, time.monotonic(), call.until)
             with closing(exchange):
-                yield completion(read_whole(exchange, call.until))
+                yield completion(read_whole(exchange, call.until), call.signed_with)
 
     @contextmanager
     def _judged(self, call: Call) -> Iterator[None]:
@@ -160,6 +160,7 @@ class Upstream:
         if not self._key and call.key:
             request.headers = template.headers.copy()
             self._sign(request, call.key)
+        call.signed_with = self._key or call.key
         call.waits.connect_s = self._limits.connect_s
         timeout: Any = call.waits
         return self._session.send(request, stream=True, allow_redirects=False, timeout=timeout, proxies={})
@@ -171,8 +172,8 @@ class Upstream:
             return None
         body = read_some(exchange, min(deadline, time.monotonic() + _REFUSAL_S), _REFUSAL_LIMIT)
         if response.status_code == 200:
-            return broken(f"a stream was asked for, {kind} came: {excerpt(body)}")
-        return refusal(response.status_code, response.headers, body, pass_through=not self._key)
+            return broken(f"a stream was asked for, {kind} came: {excerpt(body, call.signed_with)}")
+        return refusal(response.status_code, response.headers, body, call.signed_with, pass_through=not self._key)
 
     def models(self, call: Call) -> bytes:
         """Return the upstream's own list of models as JSON; raise its failures."""
@@ -185,7 +186,7 @@ class Upstream:
         finally:
             exchange.close()
         if response.status_code != 200:
-            raise refusal(response.status_code, response.headers, body, pass_through=not self._key)
+            raise refusal(response.status_code, response.headers, body, call.signed_with, pass_through=not self._key)
         try:
             msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError):

@@ -14,7 +14,7 @@ INFLATED_LIMIT = 16 * 1024 * 1024
 """Bytes that one read's compressed body may swell to."""
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\r\n]*))?")
-_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n\0]*)")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]{0,1024})?\r\n")
 _CHUNK_LINE_LIMIT = 1100
 _TRAILER_LIMIT = 16 * 1024
@@ -131,7 +131,8 @@ class ResponseParser:
         if not (self._rest or self._left or self._in_chunk or self._in_trailer):
             # a read that brings one chunk and nothing else: most of a paced stream
             match = _CHUNK_SIZE.match(data)
-            if match and match.end() + int(match[1], 16) + 2 == len(data) > 5 and data.endswith(b"\r\n"):
+            size = int(match[1], 16) if match else 0
+            if match and size and match.end() + size + 2 == len(data) and data.endswith(b"\r\n"):
                 return data[match.end() : -2]
         if self._rest:
             data, self._rest = self._rest + data, b""
@@ -199,7 +200,7 @@ def _headers(lines: list[bytes]) -> dict[str, str]:
         match = _HEADER.fullmatch(line)
         if not match:
             raise MalformedResponse("a header line is malformed")
-        name, value = match[1].decode("ascii").lower(), match[2].decode("latin-1")
+        name, value = match[1].decode("ascii").lower(), match[2].strip(b" \t").decode("latin-1")
         if name in headers:
             if name == "content-length" and headers[name] != value:
                 raise MalformedResponse("two different lengths")

@@ -15,6 +15,7 @@ ANSWER_LIMIT = 32 * 1024 * 1024
 """Bytes that an answer may have that is not streamed."""
 LINGER_S = 1.0
 """How long to wait, once an answer has finished, for the usage and the [DONE] that may follow."""
+_BRACKET = DONE[0]  # JSON objects begin with another
 
 
 class EventReader:
@@ -60,18 +61,14 @@ class EventReader:
     def _decode(self, block: bytes) -> Batch:
         try:
             datas = self._decoder.feed(block) if block else self._decoder.end()
-            if not block:
-                self._is_over = True
-            if datas and datas[-1].strip() == DONE:
-                self._is_over = True
-                self._exchange.settle()
-                del datas[-1]
+            self._is_over = not block
+            datas = self._before_done(datas)
             batch = Batch(map(read_chunk, datas))
         except ValueError as error:
             raise broken(str(error) or "an event has no end") from None
         for place, event in enumerate(batch):
             chunk = event.chunk
-            if (chunk.error is not None or not chunk.choices) and (failure := refusal_in(chunk)):
+            if (chunk.error is not None or not chunk.choices) and (failure := self._refusal_in(chunk)):
                 # what came before it is passed on first
                 self._failure, self._is_over = failure, False
                 del batch[place:]
@@ -81,12 +78,24 @@ class EventReader:
             if not self._has_token:
                 self._has_token = is_token(chunk)
             for choice in chunk.choices or ():
-                if choice.finish_reason is not None:
+                if choice.finish_reason:
                     self._has_finish = True
         if batch and self._has_token:
             wait_s = LINGER_S if self._has_finish else self._stall_s
             self._deadline = min(time.monotonic() + wait_s, self._call.until)
         return batch
+
+    def _refusal_in(self, chunk: Chunk) -> Failure | None:
+        return refusal_in(chunk, self._call.signed_with, pass_through=self._call.key is not None)
+
+    def _before_done(self, datas: list[bytes]) -> list[bytes]:
+        for place, data in enumerate(datas):
+            if data[0] == _BRACKET and data.strip() == DONE:
+                self._is_over = True
+                if place == len(datas) - 1:
+                    self._exchange.settle()
+                return datas[:place]
+        return datas
 
 
 def read_whole(exchange: Exchange, until: float) -> bytes:
@@ -111,12 +120,12 @@ def read_some(exchange: Exchange, until: float, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def completion(data: bytes) -> Completion:
+def completion(data: bytes, key: str | None) -> Completion:
     """Return the answer that this JSON is; raise UpstreamBroken."""
     try:
         return read_completion(data)
     except ValueError as error:
-        raise broken(f"{error}: {excerpt(data)}") from None
+        raise broken(f"{error}: {excerpt(data, key)}") from None
 
 
 def is_token(chunk: Chunk) -> bool:
@@ -149,9 +158,9 @@ def has_rung(call: Call, deadline: float) -> bool:
     return True
 
 
-def excerpt(data: bytes) -> str:
+def excerpt(data: bytes, key: str | None) -> str:
     """Return the beginning of what an upstream sent, for the log."""
-    return for_log(data[:200].decode("utf-8", "replace"))
+    return for_log(data[:200].decode("utf-8", "replace"), key)
 
 
 def too_late() -> UpstreamTimeout:

@@ -28,10 +28,15 @@ class RateLimited(UpstreamStatus):
     type = "rate_limit_error"
 
 
-def refusal(status: int, headers: Mapping[str, str], body: bytes, *, pass_through: bool) -> Failure:
-    """Turn an upstream's error response into the failure that the caller is shown; the log gets the original."""
+def refusal(
+    status: int, headers: Mapping[str, str], body: bytes, key: str | None = None, *, pass_through: bool
+) -> Failure:
+    """Turn an upstream's error response into the failure that the caller is shown; the log gets the original.
+
+    `key` is the one that was sent: an upstream may quote it. With `pass_through` it is the caller's own.
+    """
     said = _message(body)
-    detail = f"upstream status {status}: {for_log(said)}"
+    detail = f"upstream status {status}: {for_log(said, key)}"
     if status in (401, 403):
         if pass_through:
             return Unauthorized(
@@ -49,7 +54,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, pass_throug
             headers={"Retry-After": retry_after} if retry_after and retry_after.isprintable() else None,
         )
     if status in _CALLERS_FAULT:
-        shown = for_caller(said) or "The language model's server refused the request."
+        shown = for_caller(said, key) or "The language model's server refused the request."
         return RequestRejected(shown, code="upstream_rejected", status=status, detail=detail)
     if 300 <= status < 400:
         return UpstreamStatus(
@@ -60,22 +65,22 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, pass_throug
     return UpstreamStatus("The language model's server failed.", code="upstream_error", detail=detail)
 
 
-def refusal_in(chunk: Chunk) -> Failure | None:
+def refusal_in(chunk: Chunk, key: str | None = None, *, pass_through: bool) -> Failure | None:
     """Return the failure that an event of a stream reports, if it reports one."""
     error: Any = chunk.error or (None if chunk.choices else chunk.detail)
     if not error:
         return None
     status = 0
     if isinstance(error, dict):
-        codes = [str(error.get(key)) for key in ("status", "code", "http_status")]
+        codes = [str(error.get(name)) for name in ("status", "code", "http_status")]
         status = next((int(code) for code in codes if re.fullmatch(r"[45][0-9]{2}", code)), 0)
     if status:
-        return refusal(status, {}, msgspec.json.encode({"error": error}), pass_through=False)
+        return refusal(status, {}, msgspec.json.encode({"error": error}), key, pass_through=pass_through)
     said = _message(msgspec.json.encode({"error": error}))
     return UpstreamStatus(
-        for_caller(said) or "The language model's server failed.",
+        for_caller(said, key) or "The language model's server failed.",
         code="upstream_error",
-        detail=f"upstream error event: {for_log(said)}",
+        detail=f"upstream error event: {for_log(said, key)}",
     )
 
 
