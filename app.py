@@ -17,6 +17,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or load_or_exit()
     configure_logging(settings.log_level, settings.log_format == "json")
     app = Flask(__name__, static_folder=None)
+    app.url_map.merge_slashes = False  # a redirect would lose the request
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's default provider
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_kb * 1024
     app.config["CALLER_NEEDS_KEY"] = not settings.is_demo or bool(settings.server_api_keys)

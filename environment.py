@@ -44,7 +44,8 @@ def load(environ: Mapping[str, str] | None = None) -> tuple[Settings, list[str]]
         value = given.get(name.upper(), "").strip()
         if PLACEHOLDER in value:
             warnings.append(f"{name.upper()} is still the placeholder and counts as unset")
-        elif value:
+            value = value.replace(PLACEHOLDER, "")
+        if value:
             found[name] = _read(name.upper(), kind, value)
     settings = Settings(**found)
     if not settings.is_demo:

@@ -1,8 +1,10 @@
 """The endpoints that answer a turn: each is a blueprint around a function `answer(turn)`."""
 
 from collections.abc import Callable
+from math import inf
 
 from flask import Blueprint, Response, current_app, g, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from protocol.errors import BadRequest
 from protocol.request import read_request
@@ -32,6 +34,9 @@ def open_turn(hides_thinking: bool) -> Turn:
         raise BadRequest(
             "The body must be JSON: send `Content-Type: application/json`.", code="unsupported_media_type", status=415
         )
-    chat = read_request(request.get_data(cache=False), service.drop_fields)
+    data = request.get_data(cache=False)
+    if request.content_length is None and len(data) >= (request.max_content_length or inf):
+        raise RequestEntityTooLarge  # of a body without a length, werkzeug reads up to the limit and says nothing
+    chat = read_request(data, service.drop_fields)
     g.caller = caller_of(request.environ, service.write_s)
     return Turn(service, chat, g.caller, g.record, key=g.key, hides_thinking=hides_thinking)

@@ -19,5 +19,5 @@ def models() -> Response:
     """Return the upstream's own list."""
     service: Service = current_app.extensions["service"]
     g.caller = caller_of(request.environ, service.write_s)
-    call = Call(g.caller, time.monotonic() + _WAIT_S, stream=False, key=g.key)
+    call = Call(g.caller, time.monotonic() + min(_WAIT_S, service.total_s), stream=False, key=g.key)
     return Response(service.upstream.models(call), mimetype="application/json")

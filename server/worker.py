@@ -81,6 +81,7 @@ class Worker(GeventWorker):
         """Serve one request; raise StopIteration where the connection is to be closed after it."""
         response, environ = wsgi.create(req, sock, addr, listener_name, self.cfg, response_class=BlockResponse)
         environ["wsgi.multithread"] = True
+        environ["wsgi.input"] = _Body(req.body)
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Autorestarting worker after current request.")
@@ -121,3 +122,18 @@ class Worker(GeventWorker):
         with contextlib.suppress(OSError):
             client.settimeout(0.0)
             client.send(head.encode() + body)
+
+
+class _Body:
+    """A request's body, whose malformed chunks are the caller's fault and no fault of ours."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    def read(self, size: int | None = None) -> bytes:
+        """Read so many bytes, or all; raise OSError where the body is no HTTP."""
+        try:
+            data: bytes = self._body.read(size)
+        except errors.ParseException as error:
+            raise OSError(f"a malformed body: {type(error).__name__}") from None
+        return data

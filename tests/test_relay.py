@@ -3,7 +3,6 @@
 import gzip
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -27,6 +26,7 @@ from scripted_upstream import (
     stream,
 )
 from stream_rules import read_good_stream
+from together import ask_together
 
 PATHS = ["/chat/completions", "/v1/chat/completions"]
 SAID = [chunk({"content": "Hé, "}), chunk({"content": "你好."})]
@@ -433,15 +433,11 @@ def test_a_response_may_be_cut_in_two_anywhere(
     server: RunningServer, upstream: ScriptedUpstream, response: bytes
 ) -> None:
     places = range(1, len(response))
-    upstream.say(*([response[:place], 0.004, response[place:]] for place in places))
 
-    with ThreadPoolExecutor(16) as pool:
-        got = list(pool.map(lambda place: server.ask(turn(user=str(place))), places))
+    got = ask_together(server, upstream, [[response[:place], 0.004, response[place:]] for place in places])
 
-    wrong = {asked.body["user"]: place for asked, place in zip(upstream.asked, places, strict=True)}
-    for place, each in zip(places, got, strict=True):
-        cut = wrong[str(place)]
-        assert read_good_stream(each).text == "你", f"cut before {response[cut:]!r}"
+    for place, told in zip(places, got, strict=True):
+        assert read_good_stream(told.answer).text == "你", f"cut before {response[place:]!r}"
 
 
 # headers

@@ -39,6 +39,14 @@ class Exchange:
         self._ready = b""
         self._heard = False
 
+    def send(self, data: bytes) -> None:
+        """Send the request; raise StaleConnection or UpstreamBroken."""
+        assert self._connection
+        try:
+            self._connection.send(data)
+        except OSError as error:
+            raise self._cut_off(error) from None
+
     def head(self, until: float = inf) -> bool:
         """Wait for status and headers, and tell whether they are there by then; raise UpstreamBroken."""
         while not self._parser.has_head:
@@ -82,13 +90,16 @@ class Exchange:
                 return b""
             self._parser.eof()
         except (OSError, MalformedResponse) as error:
-            # Windows and proxies reset where others close: both are the end of a connection kept too long
-            kept_too_long = connection.used and not self._heard
-            broken = StaleConnection if kept_too_long else UpstreamBroken
-            raise broken(
-                "The language model's answer was cut off.", code="upstream_broken", detail=str(error)
-            ) from None
+            raise self._cut_off(error) from None
         return b""
+
+    def _cut_off(self, error: Exception) -> UpstreamBroken:
+        said, detail = "The language model's answer was cut off.", str(error)
+        if self._connection and self._connection.used and not self._heard:
+            # the others that are kept are as old, and would fail one after another
+            self._route.close()
+            return StaleConnection(said, code="upstream_broken", detail=detail)
+        return UpstreamBroken(said, code="upstream_broken", detail=detail)
 
     def read(self, amt: int | None = None, decode_content: bool = True) -> bytes:
         """Return the next bytes of the body, or with no amount all of it."""
@@ -178,15 +189,12 @@ class UpstreamAdapter(BaseAdapter):
         exchange = Exchange(response, route, connection, waits)
         response.raw = exchange
         try:
-            connection.send(head + (body if isinstance(body, bytes) else body.encode()))
+            exchange.send(head + (body if isinstance(body, bytes) else body.encode()))
             if waits is not timeout:
                 _await_head(exchange, timeout)
-        except (OSError, Failure) as error:
+        except Failure:
             exchange.close()
-            if isinstance(error, Failure):
-                raise
-            broken = StaleConnection if connection.used else UpstreamBroken
-            raise broken("The request could not be sent.", code="upstream_broken", detail=str(error)) from None
+            raise
         return response
 
     def _route(self, origin: str) -> Route:

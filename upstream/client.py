@@ -170,21 +170,24 @@ class Upstream:
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.status_code == 200 and not (call.stream and kind in ("application/json", "text/html")):
             return None
-        body = read_some(exchange, min(deadline, time.monotonic() + _REFUSAL_S), _REFUSAL_LIMIT)
+        body = read_some(exchange, min(deadline, call.alarm, time.monotonic() + _REFUSAL_S), _REFUSAL_LIMIT)
         if response.status_code == 200:
             return broken(f"a stream was asked for, {kind} came: {excerpt(body, call.signed_with)}")
         return refusal(response.status_code, response.headers, body, call.signed_with, pass_through=not self._key)
 
-    def models(self, call: Call) -> bytes:
-        """Return the upstream's own list of models as JSON; raise its failures."""
+    def _get_models(self, call: Call) -> tuple[requests.Response, bytes]:
         response = self._post(self._list, None, call)
-        exchange = _exchange(response)
-        try:
+        with closing(_exchange(response)) as exchange:
             if not exchange.head(call.until):
                 raise too_late()
-            body = read_whole(exchange, call.until)
-        finally:
-            exchange.close()
+            return response, read_whole(exchange, call.until)
+
+    def models(self, call: Call) -> bytes:
+        """Return the upstream's own list of models as JSON; raise its failures."""
+        try:
+            response, body = self._get_models(call)
+        except StaleConnection:
+            response, body = self._get_models(call)
         if response.status_code != 200:
             raise refusal(response.status_code, response.headers, body, call.signed_with, pass_through=not self._key)
         try:

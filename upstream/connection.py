@@ -8,7 +8,7 @@ import time
 from collections import deque
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from protocol.errors import UpstreamRefused
+from protocol.errors import UpstreamRefused, UpstreamTimeout
 from upstream.http1 import MalformedResponse, ResponseParser, request_head
 
 READ_SIZE = 64 * 1024
@@ -90,7 +90,7 @@ class Route:
         return {"Proxy-Authorization": "Basic " + base64.b64encode(credentials.encode()).decode()}
 
     def take(self, connect_s: float) -> Connection:
-        """Return a kept connection or a new one; raise UpstreamRefused."""
+        """Return a kept connection or a new one; raise UpstreamRefused or UpstreamTimeout."""
         while self._idle:
             connection = self._idle.pop()
             if connection.is_fit():
@@ -107,7 +107,7 @@ class Route:
             self._idle.popleft().close()
 
     def connect(self, connect_s: float) -> Connection:
-        """Make a new connection within so many seconds; raise UpstreamRefused."""
+        """Make a new connection within so many seconds; raise UpstreamRefused or UpstreamTimeout."""
         until = time.monotonic() + connect_s
         peer = (self._proxy.hostname or "", self._proxy.port or 80) if self._proxy else (self._host, self._port)
         sock = None
@@ -123,6 +123,10 @@ class Route:
         except (OSError, ValueError) as error:
             if sock is not None:
                 sock.close()
+            if isinstance(error, TimeoutError):
+                raise UpstreamTimeout(
+                    "The language model could not be reached in time.", code="upstream_timeout", detail=_why(error)
+                ) from None
             raise UpstreamRefused(
                 "The language model could not be reached.", code="upstream_unreachable", detail=_why(error)
             ) from None

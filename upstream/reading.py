@@ -39,8 +39,6 @@ class EventReader:
         chat completion, or ends without having said that it is finished: no end is ever made up.
         """
         while not self._is_over:
-            if self._failure:
-                raise self._failure
             try:
                 block = self._exchange.read1(min(self._deadline, self._call.alarm))
             except UpstreamBroken:
@@ -54,36 +52,42 @@ class EventReader:
                     return Batch()
             elif batch := self._decode(block):
                 return batch
+        if self._failure:
+            raise self._failure
         if not self._has_finish:
             raise broken("it ended without a finish_reason")
         return None
 
     def _decode(self, block: bytes) -> Batch:
+        batch = Batch()
         try:
             datas = self._decoder.feed(block) if block else self._decoder.end()
             self._is_over = not block
-            datas = self._before_done(datas)
-            batch = Batch(map(read_chunk, datas))
-        except ValueError as error:
-            raise broken(str(error) or "an event has no end") from None
-        for place, event in enumerate(batch):
-            chunk = event.chunk
-            if (chunk.error is not None or not chunk.choices) and (failure := self._refusal_in(chunk)):
-                # what came before it is passed on first
-                self._failure, self._is_over = failure, False
-                del batch[place:]
-                if not batch:
-                    raise failure
-                return batch
-            if not self._has_token:
-                self._has_token = is_token(chunk)
-            for choice in chunk.choices or ():
-                if choice.finish_reason:
-                    self._has_finish = True
+            for data in self._before_done(datas):
+                event = read_chunk(data)
+                self._look_at(event.chunk)
+                batch.append(event)
+        except (ValueError, Failure) as error:
+            # what came before it is passed on first, and what comes after a finish changes nothing
+            self._is_over = True
+            if not self._has_finish:
+                self._failure = error if isinstance(error, Failure) else broken(str(error))
         if batch and self._has_token:
             wait_s = LINGER_S if self._has_finish else self._stall_s
             self._deadline = min(time.monotonic() + wait_s, self._call.until)
         return batch
+
+    def _look_at(self, chunk: Chunk) -> None:
+        """Note what an event means for the answer's progress; raise the failure that it reports."""
+        if (chunk.error is not None or not chunk.choices) and (failure := self._refusal_in(chunk)):
+            raise failure
+        if not self._has_token:
+            self._has_token = is_token(chunk)
+        for choice in chunk.choices or ():
+            if choice.finish_reason:
+                if choice.finish_reason == "error":
+                    raise broken("it finished with an error")
+                self._has_finish = True
 
     def _refusal_in(self, chunk: Chunk) -> Failure | None:
         return refusal_in(chunk, self._call.signed_with, pass_through=self._call.key is not None)
