@@ -3,7 +3,7 @@
 from flask import Flask
 
 from blueprints import chat, gate, models, status
-from environment import load_or_exit
+from environment import announce, load_or_exit
 from settings import Settings
 from turns.record import configure_logging
 from turns.turn import Model, Service
@@ -14,7 +14,9 @@ from upstream.demo.model import DemoModel
 
 def create_app(settings: Settings | None = None) -> Flask:
     """Build the server from its settings, or from those of the environment."""
-    settings = settings or load_or_exit()
+    if settings is None:
+        settings, warnings = load_or_exit()
+        announce(settings, warnings)
     configure_logging(settings.log_level, settings.log_format == "json")
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a redirect would lose the request
@@ -57,5 +59,6 @@ def _model(settings: Settings) -> Model:
 
 if __name__ == "__main__":
     # a plain development server: this machine only, and no debugger, whatever FLASK_DEBUG says
-    loaded = load_or_exit()
+    loaded, warned = load_or_exit()
+    announce(loaded, warned)
     create_app(loaded).run("127.0.0.1", loaded.port, debug=False)

@@ -55,15 +55,18 @@ def load(environ: Mapping[str, str] | None = None) -> tuple[Settings, list[str]]
     return settings, warnings + _unknown(given)
 
 
-def load_or_exit() -> Settings:
-    """Return the settings for a server that starts, and say what it will do; exit with one line if they are wrong."""
+def load_or_exit() -> tuple[Settings, list[str]]:
+    """Return the settings of a server that starts, and warnings; exit with one line if they are wrong."""
     try:
-        settings, warnings = load()
+        return load()
     except BadSetting as wrong:
         sys.exit(f"custom-llm-server: {wrong}")
+
+
+def announce(settings: Settings, warnings: list[str]) -> None:
+    """Say what will be served, and to whom."""
     for line in [*warnings, settings.summary]:
         print(f"custom-llm-server: {line}", file=sys.stderr)
-    return settings
 
 
 def _from_file(name: str) -> dict[str, str]:

@@ -10,10 +10,10 @@ import socket  # noqa: E402
 import sys  # noqa: E402
 from typing import Any  # noqa: E402
 
-from environment import load_or_exit  # noqa: E402
+from environment import announce, load_or_exit  # noqa: E402
 from protocol.address import is_loopback  # noqa: E402
 
-_settings = load_or_exit()
+_settings, _warnings = load_or_exit()
 
 _host = f"[{_settings.listens_on}]" if ":" in _settings.listens_on else _settings.listens_on
 bind = f"{_host}:{_settings.port}"
@@ -44,6 +44,7 @@ def on_starting(server: Any) -> None:
         sys.exit("custom-llm-server: pass-through on an address that others reach needs ALLOW_PASS_THROUGH=1")
     if "GUNICORN_FD" not in os.environ:  # set where a new version takes the old one's sockets over
         _check_is_free(config.address)
+    announce(_settings, _warnings)
 
 
 def _check_is_free(addresses: list[Any]) -> None:

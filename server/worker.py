@@ -7,9 +7,10 @@ import contextlib
 import logging
 import secrets
 import ssl
+from collections.abc import Iterator
 from typing import Any
 
-from gevent import GreenletExit
+from gevent import GreenletExit, Timeout, getcurrent
 from gunicorn.http import errors, wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
@@ -77,6 +78,28 @@ class Worker(GeventWorker):
 
     alive: bool
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._idle: set[Any] = set()  # the greenlets that wait for a next request
+
+    @contextlib.contextmanager
+    def timeout_ctx(self) -> Iterator[None]:
+        """Wait for a connection's next request as long as it may be idle."""
+        greenlet = getcurrent()
+        self._idle.add(greenlet)
+        try:
+            with Timeout(self.cfg.keepalive, False):
+                yield
+        finally:
+            self._idle.discard(greenlet)
+
+    def notify(self) -> None:
+        """Tell the arbiter, once a second, that this worker lives; on the way out let idle connections go."""
+        super().notify()
+        if not self.alive:
+            for greenlet in list(self._idle):
+                greenlet.kill(block=False)
+
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
         """Serve one request; raise StopIteration where the connection is to be closed after it."""
         response, environ = wsgi.create(req, sock, addr, listener_name, self.cfg, response_class=BlockResponse)
@@ -106,6 +129,8 @@ class Worker(GeventWorker):
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what is no HTTP in the form of all our errors; log neither what it was nor its query string."""
+        if isinstance(exc, GreenletExit):
+            return
         record = Record("unparsed", f"req-{secrets.token_hex(12)}")
         if isinstance(exc, (errors.ParseException, ssl.SSLError)):
             status = _STATUSES.get(type(exc), 400)

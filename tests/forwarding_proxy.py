@@ -4,7 +4,7 @@ import base64
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ class ForwardingProxy:
                 threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with suppress(OSError), client, client.makefile("rb") as reader:
+        with suppress(OSError), ExitStack() as open_ones, client, client.makefile("rb") as reader:
             upstream = None
             while passed := self._read(reader):
                 self.passed.append(passed)
@@ -51,7 +51,7 @@ class ForwardingProxy:
                     client.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
                     return
                 if upstream is None:
-                    upstream = socket.create_connection(("127.0.0.1", self._to))
+                    upstream = open_ones.enter_context(socket.create_connection(("127.0.0.1", self._to)))
                     threading.Thread(target=_pump, args=(upstream, client), daemon=True).start()
                 if passed.method == "CONNECT":
                     client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")

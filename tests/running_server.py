@@ -96,18 +96,20 @@ class RunningServer:
     def __init__(self, command: tuple[str, ...], settings: dict[str, Any], cwd: Path = ROOT) -> None:
         self.port = int(settings.get("PORT") or free_port())
         self.url = f"http://127.0.0.1:{self.port}"
-        self._log = tempfile.NamedTemporaryFile(prefix="server-", suffix=".log")  # noqa: SIM115
+        number, self._log = tempfile.mkstemp(prefix="server-", suffix=".log")
+        self._said: str | None = None  # all of the log, once the server has ended
         environment = clean_environment(**{"HOST": "127.0.0.1", "PORT": self.port, **settings})
         if "flask" in command:
             command = (*command, "--port", str(self.port))
         self.process = subprocess.Popen(
-            command, cwd=cwd, env=environment, stdout=self._log, stderr=self._log, start_new_session=True
+            command, cwd=cwd, env=environment, stdout=number, stderr=number, start_new_session=True
         )
+        os.close(number)
 
     @property
     def log(self) -> str:
         """Return all that the server has written."""
-        return Path(self._log.name).read_text()
+        return Path(self._log).read_text() if self._said is None else self._said
 
     def wait_until_ready(self) -> None:
         """Wait for /health."""
@@ -185,6 +187,9 @@ class RunningServer:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        if self._said is None:
+            self._said = self.log
+            os.unlink(self._log)
 
 
 @contextmanager

@@ -43,6 +43,11 @@ def framed(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
+def again(times: int, *steps: Step) -> list[Step]:
+    """Repeat these steps."""
+    return [*steps] * times
+
+
 ROLE = chunk({"role": "assistant", "content": ""})
 STOP = chunk({}, "stop")
 

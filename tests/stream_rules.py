@@ -30,7 +30,7 @@ class Stream:
     def deltas(self) -> list[dict[str, Any]]:
         """Return the deltas of the first choice, the role's and the finish's left out where they say nothing else."""
         choices = [choice for chunk in self.chunks for choice in chunk["choices"] if choice["index"] == 0]
-        bare = ({"role": "assistant", "content": ""}, {})
+        bare: tuple[dict[str, Any], ...] = ({"role": "assistant", "content": ""}, {})
         return [choice["delta"] for choice in choices if choice["delta"] not in bare]
 
     @property

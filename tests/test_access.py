@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from running_server import FLASK, HELLO, Answer, RunningServer, running_server
@@ -48,7 +49,7 @@ NOTHING: list[dict[str, str]] = [{}, {"Authorization": ""}, {"Authorization": "B
 class Row:
     """A row of the table: settings, what callers show who are let in or refused, and what the upstream then gets."""
 
-    settings: dict[str, str]
+    settings: dict[str, Any]
     welcome: list[dict[str, str]]
     refused: list[dict[str, str]] = field(default_factory=list)
     upstream_gets: dict[str, str | None] | None = None

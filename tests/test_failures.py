@@ -35,7 +35,7 @@ BOTH = pytest.mark.parametrize("is_streamed", [True, False], ids=["stream", "pla
 @pytest.fixture(scope="module")
 def falling_back(_upstream: ScriptedUpstream) -> Iterator[RunningServer]:
     """A server that says a sentence where the upstream says nothing."""
-    times = {"FIRST_TOKEN_S": 0.6, "KEEPALIVE_S": 0.2}
+    times: dict[str, Any] = {"FIRST_TOKEN_S": 0.6, "KEEPALIVE_S": 0.2}
     with running_server(LLM_BASE_URL=_upstream.url, LLM_API_KEY=KEY, FALLBACK=FALLBACK, **times) as running:
         yield running
 

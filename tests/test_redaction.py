@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,25 +55,27 @@ AROUND = [
 ]
 
 
-@pytest.mark.parametrize("around", AROUND)
 @pytest.mark.parametrize("secret", PLACES + KEYS)
-def test_a_caller_is_shown_no_address_path_or_key(secret: str, around: str) -> None:
-    shown = for_caller(around.format(secret))
+def test_a_caller_is_shown_no_address_path_or_key(secret: str) -> None:
+    parts = [part for part in re.split(r"[/\\.]", secret) if len(part) > 3]
 
-    # what may be left of it is the mark of a home, a host or a drive, not what it is the place of
-    assert not any(part in shown for part in secret.replace("\\", "/").replace(".", "/").split("/") if len(part) > 3)
-    assert "…" in shown
-    assert len(shown) <= len(around.format("……"))
+    for around in AROUND:
+        shown = for_caller(around.format(secret))
+
+        assert "…" in shown
+        assert not any(part in shown for part in parts), shown
 
 
-@pytest.mark.parametrize("around", AROUND)
 @pytest.mark.parametrize("key", KEYS)
-def test_the_log_has_the_message_with_its_keys_masked(key: str, around: str) -> None:
-    logged = for_log(around.format(key) + " at https://llm.example/v1, /srv/app/engine.py")
+def test_the_log_has_the_message_with_its_keys_masked(key: str) -> None:
+    place = " at https://llm.example/v1, /srv/app/engine.py"
 
-    assert not any(part in logged for part in key.split(".") if len(part) > 3)
-    assert "***" in logged
-    assert logged.endswith(" at https://llm.example/v1, /srv/app/engine.py")
+    for around in AROUND:
+        logged = for_log(around.format(key) + place)
+
+        assert "***" in logged
+        assert logged.endswith(place)
+        assert not any(part in logged for part in key.split(".") if len(part) > 3), logged
 
 
 @pytest.mark.parametrize("key", ["hunter2", "EMPTY", "my-secret", "a.b+c*(d", "x" * 300])
@@ -162,7 +166,6 @@ def test_any_text_is_made_short_and_printable(text: str) -> None:
     ):
         assert shown.isprintable()
         assert len(shown) <= limit
-    assert for_caller(text).encode()
 
 
 @pytest.mark.parametrize(

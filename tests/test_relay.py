@@ -39,7 +39,7 @@ USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 @pytest.fixture(scope="module")
 def tuned(_upstream: ScriptedUpstream) -> Iterator[RunningServer]:
     """A server whose settings say how the upstream is asked."""
-    settings = {
+    settings: dict[str, Any] = {
         "LLM_BASE_URL": f"{_upstream.url}/deployments/d/?api-version=7&x=a%20b",
         "LLM_API_KEY": KEY,
         "LLM_KEY_HEADER": "api-key",
@@ -432,11 +432,13 @@ SHORT = {
 def test_a_response_may_be_cut_in_two_anywhere(
     server: RunningServer, upstream: ScriptedUpstream, response: bytes
 ) -> None:
-    places = range(1, len(response))
+    scripts: dict[int, list[Step]] = {
+        place: [response[:place], 0.004, response[place:]] for place in range(1, len(response))
+    }
 
-    got = ask_together(server, upstream, [[response[:place], 0.004, response[place:]] for place in places])
+    got = ask_together(server, upstream, scripts)
 
-    for place, told in zip(places, got, strict=True):
+    for place, told in got.items():
         assert read_good_stream(told.answer).text == "你", f"cut before {response[place:]!r}"
 
 

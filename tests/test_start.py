@@ -28,7 +28,7 @@ from running_server import (
 
 SCRIPT = ("script/server",)
 WAYS = {"script/server": SCRIPT, "gunicorn": GUNICORN, "flask run": FLASK, "app.py": DEV}
-PASS_THROUGH = {"LLM_BASE_URL": "http://127.0.0.1:9/v1"}
+PASS_THROUGH: dict[str, Any] = {"LLM_BASE_URL": "http://127.0.0.1:9/v1"}
 CANARY = "s3cret-canary"
 JSON = {"Content-Type": "application/json"}
 TURN = json.dumps({"stream": True, "messages": HELLO}).encode()
@@ -62,9 +62,10 @@ class Interpreters:
         """Return the arguments of each call so far."""
         return self._calls.read_text().splitlines() if self._calls.exists() else []
 
-    def add(self, name: str = "python3", **fails: int) -> None:
-        """Add an interpreter; `too_old`, `no_venv` and `no_pip` are the exit codes of what it is asked."""
-        said = {"too_old": 0, "no_venv": 0, "no_pip": 0, **fails, "calls": self._calls, "prefix": sys.prefix}
+    def add(self, name: str = "python3", fault: str = "") -> None:
+        """Add an interpreter, perhaps one that is `too_old`, has `no_venv` or `no_pip`."""
+        said: dict[str, Any] = {each: int(each == fault) for each in ("too_old", "no_venv", "no_pip")}
+        said |= {"calls": self._calls, "prefix": sys.prefix}
         (self.folder / name).write_text(INTERPRETER.format(**said))
         (self.folder / name).chmod(0o755)
 
@@ -341,15 +342,14 @@ class TestSetup:
     @pytest.mark.parametrize(
         ("fault", "says"),
         [
-            ({"too_old": 1}, "python3 is too old (Python 3.9.1); install Python 3.10 or newer"),
-            ({"no_venv": 1}, "python3 has no venv module; on Debian and Ubuntu: apt-get install python3-venv"),
+            ("too_old", "python3 is too old (Python 3.9.1); install Python 3.10 or newer"),
+            ("no_venv", "python3 has no venv module; on Debian and Ubuntu: apt-get install python3-venv"),
         ],
-        ids=["too old", "no venv"],
     )
     def test_a_python_that_will_not_do_is_named_with_the_remedy(
-        self, tree: Path, interpreters: Interpreters, script: str, fault: dict[str, int], says: str
+        self, tree: Path, interpreters: Interpreters, script: str, fault: str, says: str
     ) -> None:
-        interpreters.add(**fault)
+        interpreters.add(fault=fault)
 
         assert says in complaint(script, cwd=tree, PATH=interpreters.folder)
 
@@ -362,7 +362,7 @@ class TestSetup:
         self, tree: Path, interpreters: Interpreters
     ) -> None:
         setup = ("script/setup", ".venv", "requirements.txt")
-        interpreters.add(no_pip=1)
+        interpreters.add(fault="no_pip")
 
         first = run(*setup, cwd=tree, PATH=interpreters.folder)
         interpreters.add()
@@ -398,7 +398,7 @@ class TestSetup:
         assert len(interpreters.calls) > len(calls)
 
     def test_another_interpreter_can_be_named(self, tree: Path, interpreters: Interpreters) -> None:
-        interpreters.add("python3", too_old=1)
+        interpreters.add("python3", "too_old")
         interpreters.add("python3.12")
 
         ended = run(

@@ -17,6 +17,7 @@ from scripted_upstream import (
     STOP,
     ScriptedUpstream,
     Step,
+    again,
     chunk,
     event,
     framed,
@@ -34,7 +35,7 @@ REST = framed(event(STOP) + DONE) + END
 @pytest.fixture(scope="module")
 def silent(_upstream: ScriptedUpstream) -> Iterator[RunningServer]:
     """A server that never says anything while it waits."""
-    times = {"FIRST_TOKEN_S": 0.3, "STALL_S": 0.3, "TOTAL_S": 0.8, "KEEPALIVE_S": 0}
+    times: dict[str, Any] = {"FIRST_TOKEN_S": 0.3, "STALL_S": 0.3, "TOTAL_S": 0.8, "KEEPALIVE_S": 0}
     with running_server(LLM_BASE_URL=_upstream.url, LLM_API_KEY=KEY, **times) as running:
         yield running
 
@@ -70,18 +71,18 @@ NO_TOKENS: dict[str, list[Step]] = {
     "a role": [HEAD + framed(event(ROLE)), "hold"],
     "empty content": [HEAD + framed(event(ROLE) + event(chunk({"content": ""}))), "hold"],
     "half an event": [HEAD + framed(event(ROLE) + event(SPOKEN)[:30]), "hold"],
-    "comments": [HEAD, *[COMMENT, 0.05] * 20],
-    "roles": [HEAD, *[framed(event(ROLE)), 0.05] * 20],
-    "pings": [HEAD, *[framed(event(b'{"type":"ping"}')), 0.05] * 20],
-    "usage": [HEAD, *[framed(event(chunk(choices=[], usage={"total_tokens": 1}))), 0.05] * 20],
-    "byte by byte": [HEAD, *[framed(b":"), 0.05] * 20],
+    "comments": [HEAD, *again(20, COMMENT, 0.05)],
+    "roles": [HEAD, *again(20, framed(event(ROLE)), 0.05)],
+    "pings": [HEAD, *again(20, framed(event(b'{"type":"ping"}')), 0.05)],
+    "usage": [HEAD, *again(20, framed(event(chunk(choices=[], usage={"total_tokens": 1}))), 0.05)],
+    "byte by byte": [HEAD, *again(20, framed(b":"), 0.05)],
 }
 
 
 @pytest.fixture(scope="module")
 def without_tokens(silent: RunningServer, _upstream: ScriptedUpstream) -> dict[str, Told]:
     """What came of each of these."""
-    return dict(zip(NO_TOKENS, ask_together(silent, _upstream, [*NO_TOKENS.values()]), strict=True))
+    return ask_together(silent, _upstream, NO_TOKENS)
 
 
 @pytest.mark.parametrize("name", NO_TOKENS)
@@ -99,7 +100,7 @@ def test_a_first_token_that_does_not_come_is_a_timeout(
 def test_comments_without_a_pause_hold_up_no_clock(
     server: RunningServer, dev_server: RunningServer, upstream: ScriptedUpstream, sort: str
 ) -> None:
-    upstream.say([HEAD, *[framed(b": processing\n\n" * 500)] * 400_000])
+    upstream.say([HEAD, *again(400_000, framed(b": processing\n\n" * 500))])
 
     with took() as waiting:
         got = (server if sort == "gunicorn" else dev_server).ask()
@@ -124,13 +125,14 @@ TOKENS: dict[str, dict[str, Any]] = {
 def test_any_token_opens_the_stream_and_stops_the_first_clock(
     silent: RunningServer, upstream: ScriptedUpstream
 ) -> None:
-    scripts: list[list[Step]] = [
-        [HEAD, 0.2, framed(event(ROLE) + event(chunk(delta))), 0.2, REST] for delta in TOKENS.values()
-    ]
+    scripts: dict[str, list[Step]] = {
+        name: [HEAD, 0.2, framed(event(ROLE) + event(chunk(delta))), 0.2, REST] for name, delta in TOKENS.items()
+    }
 
     got = ask_together(silent, upstream, scripts)
 
-    assert [read_good_stream(told.answer).deltas for told in got] == [[delta] for delta in TOKENS.values()]
+    said = {name: read_good_stream(told.answer).deltas for name, told in got.items()}
+    assert said == {name: [delta] for name, delta in TOKENS.items()}
 
 
 def test_a_finish_is_a_token(silent: RunningServer, upstream: ScriptedUpstream) -> None:
@@ -141,7 +143,7 @@ def test_a_finish_is_a_token(silent: RunningServer, upstream: ScriptedUpstream) 
 
 STALLS: dict[str, list[Step]] = {
     "silence": [START, "hold"],
-    "comments": [START, *[COMMENT, 0.05] * 40],
+    "comments": [START, *again(40, COMMENT, 0.05)],
     "half an event": [START, framed(event(SPOKEN)[:30]), "hold"],
     "byte by byte": [START, *(step for byte in event(SPOKEN) for step in (framed(bytes([byte])), 0.05))],
     "silence after reasoning": [HEAD + framed(event(chunk({"reasoning_content": "Hm"}))), "hold"],
@@ -151,7 +153,7 @@ STALLS: dict[str, list[Step]] = {
 @pytest.fixture(scope="module")
 def stalled(silent: RunningServer, _upstream: ScriptedUpstream) -> dict[str, Told]:
     """What came of each of these."""
-    return dict(zip(STALLS, ask_together(silent, _upstream, [*STALLS.values()]), strict=True))
+    return ask_together(silent, _upstream, STALLS)
 
 
 @pytest.mark.parametrize("name", STALLS)
@@ -170,13 +172,13 @@ def test_a_stall_between_two_events_ends_the_stream_with_an_error(
 
 
 def test_a_stream_that_goes_on_is_no_stall(silent: RunningServer, upstream: ScriptedUpstream) -> None:
-    upstream.say([START, *[0.15, framed(event(SPOKEN))] * 3, 0.15, REST])
+    upstream.say([START, *again(3, 0.15, framed(event(SPOKEN))), 0.15, REST])
 
     assert read_good_stream(silent.ask()).text == "Hello" * 4
 
 
 def test_an_answer_that_goes_on_for_ever_is_ended(silent: RunningServer, upstream: ScriptedUpstream) -> None:
-    upstream.say([START, *[0.1, framed(event(SPOKEN))] * 40])
+    upstream.say([START, *again(40, 0.1, framed(event(SPOKEN)))])
 
     with took() as waiting:
         got = silent.ask()
@@ -190,7 +192,7 @@ def test_an_answer_that_goes_on_for_ever_is_ended(silent: RunningServer, upstrea
 def test_an_answer_that_goes_on_for_ever_without_a_pause_is_ended(
     silent: RunningServer, upstream: ScriptedUpstream
 ) -> None:
-    upstream.say([START, *[framed(event(SPOKEN) * 50)] * 400_000])
+    upstream.say([START, *again(400_000, framed(event(SPOKEN) * 50))])
     last = b""
 
     with silent.open() as sock, took() as waiting:
@@ -207,15 +209,14 @@ SLOW_WHOLES: dict[str, list[Step]] = {
     "nothing": ["hold"],
     "a head": [PLAIN[: PLAIN.index(b"{")], "hold"],
     "half a body": [PLAIN[:-9], "hold"],
-    "byte by byte": [PLAIN[: PLAIN.index(b"{")], *[b" ", 0.05] * 40],
+    "byte by byte": [PLAIN[: PLAIN.index(b"{")], *again(40, b" ", 0.05)],
 }
 
 
 @pytest.fixture(scope="module")
 def slow_wholes(silent: RunningServer, _upstream: ScriptedUpstream) -> dict[str, Told]:
     """What came of each of these."""
-    told = ask_together(silent, _upstream, [*SLOW_WHOLES.values()], stream=False)
-    return dict(zip(SLOW_WHOLES, told, strict=True))
+    return ask_together(silent, _upstream, SLOW_WHOLES, stream=False)
 
 
 @pytest.mark.parametrize("name", SLOW_WHOLES)
@@ -267,7 +268,7 @@ def full_listener() -> Iterator[int]:
 
 def test_a_connection_that_is_not_made_in_time_is_a_timeout() -> None:
     with full_listener() as port:
-        times = {"CONNECT_S": 0.4, "FIRST_TOKEN_S": 1.5, "TOTAL_S": 3}
+        times: dict[str, Any] = {"CONNECT_S": 0.4, "FIRST_TOKEN_S": 1.5, "TOTAL_S": 3}
         with running_server(LLM_BASE_URL=f"http://127.0.0.1:{port}/v1", LLM_API_KEY=KEY, **times) as server:
             for is_streamed in (True, False):
                 with took() as waiting:
@@ -296,7 +297,7 @@ SILENCES: dict[str, list[Step]] = {
     "before the head": [0.7, START + REST],
     "before the role": [HEAD, 0.7, framed(event(ROLE) + event(SPOKEN)) + REST],
     "before the text": [HEAD + framed(event(ROLE)), 0.7, framed(event(SPOKEN)) + REST],
-    "among comments": [HEAD, *[COMMENT, 0.05] * 14, framed(event(ROLE) + event(SPOKEN)) + REST],
+    "among comments": [HEAD, *again(14, COMMENT, 0.05), framed(event(ROLE) + event(SPOKEN)) + REST],
     "after the text": [START, 0.7, REST],
 }
 
@@ -304,7 +305,7 @@ SILENCES: dict[str, list[Step]] = {
 @pytest.fixture(scope="module")
 def kept_alive(server: RunningServer, _upstream: ScriptedUpstream) -> dict[str, Told]:
     """What came of each of these."""
-    return dict(zip(SILENCES, ask_together(server, _upstream, [*SILENCES.values()]), strict=True))
+    return ask_together(server, _upstream, SILENCES)
 
 
 @pytest.mark.parametrize("name", SILENCES)
@@ -316,7 +317,7 @@ def test_keepalives_are_sent_again_and_again(kept_alive: dict[str, Told], name: 
 
 
 def test_no_keepalive_is_sent_where_the_stream_goes_on(server: RunningServer, upstream: ScriptedUpstream) -> None:
-    upstream.say([START, *[0.15, framed(event(SPOKEN))] * 5, REST])
+    upstream.say([START, *again(5, 0.15, framed(event(SPOKEN))), REST])
 
     said = read_good_stream(server.ask())
 
@@ -352,8 +353,7 @@ FAILING_LATE: dict[str, tuple[list[Step], str]] = {
 @pytest.fixture(scope="module")
 def failed_late(server: RunningServer, _upstream: ScriptedUpstream) -> dict[str, Told]:
     """What came of each of these."""
-    told = ask_together(server, _upstream, [script for script, _ in FAILING_LATE.values()])
-    return dict(zip(FAILING_LATE, told, strict=True))
+    return ask_together(server, _upstream, {name: script for name, (script, _) in FAILING_LATE.items()})
 
 
 @pytest.mark.parametrize("name", FAILING_LATE)

@@ -63,7 +63,9 @@ class ThreadCaller(Waits):
     @property
     def is_too_slow(self) -> bool:
         """Tell, of a caller to whom a write failed, whether the connection is there all the same."""
-        return self.sock is not None and not self.gone and not peek(self.sock)[0]
+        if self.sock is None or self.gone:
+            return False
+        return not peek(self.sock)[0] and not has_sent_fin(self.sock)
 
     def close(self) -> None:
         """Stop watching."""

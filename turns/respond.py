@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -29,18 +30,20 @@ def respond(turn: Turn, answer: Callable[[Turn], Answer]) -> Response:
     Raises the Failure of an answer that failed before anything of it was sent, so that it gets a real status.
     """
     pieces = answered(turn, answer)
-    if not turn.request.stream:
-        try:
-            return Response(_collected(turn, pieces), mimetype="application/json")
-        finally:
-            pieces.close()
-    blocks = _blocks(turn, pieces)
-    next(blocks)
+    if turn.request.stream:
+        blocks = _blocks(turn, pieces)
+        next(blocks)
+        response = Stream(blocks, mimetype="text/event-stream", headers=STREAM_HEADERS)
+    else:
+        data = _collected(turn, pieces)
+        response = Stream(
+            _one_block(turn, data), mimetype="application/json", headers={"Content-Length": str(len(data))}
+        )
     turn.record.first_byte = time.monotonic()
-    return EventStream(blocks, mimetype="text/event-stream", headers=STREAM_HEADERS)
+    return response
 
 
-class EventStream(Response):
+class Stream(Response):
     """A response that hands the server its generator as it is, with no layer around each block."""
 
     def get_app_iter(self, environ: "WSGIEnvironment") -> Iterable[bytes]:
@@ -79,7 +82,6 @@ def _blocks(turn: Turn, pieces: Answer) -> Generator[bytes, None, None]:
                 if not (is_open or shape.has_token) or not held:
                     continue
                 block = framed(held)
-                record.chunks += len(held)
                 held = []
             elif keepalive_s:
                 if time.monotonic() < sent_at + keepalive_s:
@@ -99,7 +101,7 @@ def _blocks(turn: Turn, pieces: Answer) -> Generator[bytes, None, None]:
             yield b""
         yield framed(held + shape.end())
     except GeneratorExit:
-        record.outcome = "caller_too_slow" if turn.caller.is_too_slow else "caller_hangup"
+        _note_loss(turn)
         raise
     except CallerHungUp:
         record.outcome = "caller_hangup"
@@ -121,13 +123,27 @@ def _blocks(turn: Turn, pieces: Answer) -> Generator[bytes, None, None]:
         yield framed(held + shape.fail(failure))
     finally:
         pieces.close()
-        record.model = shape.model
+        record.model, record.chunks = shape.model, shape.chunks
         record.note_usage(shape.usage)
+
+
+def _one_block(turn: Turn, data: bytes) -> Generator[bytes, None, None]:
+    try:
+        yield data
+    except GeneratorExit:
+        _note_loss(turn)
+        raise
+
+
+def _note_loss(turn: Turn) -> None:
+    """Note why the server closes a response before its end: the caller does not read, or has gone."""
+    turn.record.outcome = "caller_too_slow" if turn.caller.is_too_slow else "caller_hangup"
 
 
 def _collected(turn: Turn, pieces: Answer) -> bytes:
     """Return the JSON of a whole answer: the upstream's own where it is nothing else."""
-    said = list(pieces)
+    with closing(pieces):
+        said = list(pieces)
     completions = [piece for piece in said if isinstance(piece, Completion)]
     text = "".join(piece.text for piece in said)
     last = completions[-1] if completions else None

@@ -22,13 +22,14 @@ class Shape:
     """Bring one answer's events into form; `answer_id`, `created` and `model` are used where the upstream has none.
 
     `has_token` tells whether anything was said, a waiting message included; `has_content` whether it was more than
-    that. `usage` is what the upstream reported, if it did.
+    that. `chunks` counts what is sent; `usage` is what the upstream reported, if it did.
     """
 
     def __init__(self, answer_id: str, created: int, model: str, include_usage: bool) -> None:
         self.has_token = False
         self.has_content = False
         self.usage: Any = None
+        self.chunks = 0
         self.model = model
         self._id = answer_id
         self._created = created
@@ -65,6 +66,7 @@ class Shape:
                     datas.append(event.data)
                     continue
             datas += self._reshape(event)
+        self.chunks += len(datas)
         return datas
 
     def _reshape(self, event: Event) -> list[bytes]:
@@ -169,6 +171,7 @@ class Shape:
         datas += self._finishes.values() or [self._own(0, {}, "stop")]
         if self._include_usage and self.usage:
             datas.append(_encode({**self._head(), "choices": [], "usage": self.usage}))
+        self.chunks += len(datas)
         return [*datas, DONE]
 
     def fail(self, failure: Failure) -> list[bytes]:

@@ -17,7 +17,7 @@ from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
-from protocol.errors import Failure, UpstreamBroken
+from protocol.errors import Failure, UpstreamBroken, UpstreamTimeout
 from upstream.connection import Connection, Route
 from upstream.http1 import MalformedResponse, ResponseParser, request_head
 from upstream.waits import Waits
@@ -38,6 +38,7 @@ class Exchange:
         self._waits = waits
         self._ready = b""
         self._heard = False
+        self.read_s: float | None = None  # what `read` and `stream` wait for each read
 
     def send(self, data: bytes) -> None:
         """Send the request; raise StaleConnection or UpstreamBroken."""
@@ -102,14 +103,17 @@ class Exchange:
         return UpstreamBroken(said, code="upstream_broken", detail=detail)
 
     def read(self, amt: int | None = None, decode_content: bool = True) -> bytes:
-        """Return the next bytes of the body, or with no amount all of it."""
-        if amt is not None:
-            return self.read1() or b""
-        return b"".join(iter(self.read1, b""))  # type: ignore[arg-type]  # without a time limit it returns no None
+        """Return the next bytes of the body, or with no amount all of it; raise UpstreamTimeout."""
+        if amt is None:
+            return b"".join(self.stream())
+        block = self.read1(inf if self.read_s is None else time.monotonic() + self.read_s)
+        if block is None:
+            raise UpstreamTimeout("The answer came to a stop.", code="upstream_timeout")
+        return block
 
     def stream(self, amt: int = 1, decode_content: bool = True) -> Iterator[bytes]:
-        """Yield the body as it comes."""
-        while block := self.read1():
+        """Yield the body as it comes; raise UpstreamTimeout."""
+        while block := self.read(amt):
             yield block
 
     def close(self) -> None:
@@ -178,18 +182,21 @@ class UpstreamAdapter(BaseAdapter):
         url = urlsplit(request.url)
         route = self._route(f"{url.scheme}://{url.netloc}")
         body = request.body or b""
+        if isinstance(body, str):
+            body = body.encode()
+        length = {"Content-Length": str(len(body))} if body else {}
         waits = timeout if isinstance(timeout, Waits) else Waits(_connect_s(timeout))
         head = request_head(
             request.method,
             route.target_prefix + (url.path or "/") + (f"?{url.query}" if url.query else ""),
-            {"Host": url.netloc.rpartition("@")[2], **request.headers, **route.headers, **_length(request)},
+            {"Host": url.netloc.rpartition("@")[2], **request.headers, **route.headers, **length},
         )
         connection = route.take(waits.connect_s)
         response = LazyResponse(request)
         exchange = Exchange(response, route, connection, waits)
         response.raw = exchange
         try:
-            exchange.send(head + (body if isinstance(body, bytes) else body.encode()))
+            exchange.send(head + body)
             if waits is not timeout:
                 _await_head(exchange, timeout)
         except Failure:
@@ -210,16 +217,12 @@ class UpstreamAdapter(BaseAdapter):
             route.close()
 
 
-def _length(request: PreparedRequest) -> dict[str, str]:
-    return {"Content-Length": str(len(request.body))} if request.body else {}
-
-
 def _connect_s(timeout: Any) -> float:
     connect = timeout[0] if isinstance(timeout, tuple) else timeout
     return 3.0 if connect is None else float(connect)
 
 
 def _await_head(exchange: Exchange, timeout: Any) -> None:
-    read = timeout[1] if isinstance(timeout, tuple) else timeout
-    if not exchange.head(inf if read is None else time.monotonic() + float(read)):
-        raise UpstreamBroken("No answer came in time.", code="upstream_timeout")
+    exchange.read_s = timeout[1] if isinstance(timeout, tuple) else timeout
+    if not exchange.head(inf if exchange.read_s is None else time.monotonic() + exchange.read_s):
+        raise UpstreamTimeout("No answer came in time.", code="upstream_timeout")

@@ -45,12 +45,13 @@ class EventReader:
                 if self._has_finish:
                     return None
                 raise
-            if block is None:
-                if self._has_finish and time.monotonic() >= self._deadline:
-                    return None
-                if has_rung(self._call, self._deadline):
-                    return Batch()
-            elif batch := self._decode(block):
+            batch = Batch() if block is None else self._decode(block)
+            if batch:
+                return batch
+            if self._has_finish and time.monotonic() >= self._deadline:
+                return None
+            # looked at after each read: an upstream that never pauses leaves no wait that could end too late
+            if not self._is_over and has_rung(self._call, self._deadline):
                 return batch
         if self._failure:
             raise self._failure
@@ -73,8 +74,10 @@ class EventReader:
             if not self._has_finish:
                 self._failure = error if isinstance(error, Failure) else broken(str(error))
         if batch and self._has_token:
-            wait_s = LINGER_S if self._has_finish else self._stall_s
-            self._deadline = min(time.monotonic() + wait_s, self._call.until)
+            now = time.monotonic()
+            self._deadline = min(now + (LINGER_S if self._has_finish else self._stall_s), self._call.until)
+            if now >= self._call.until and not self._has_finish:
+                self._failure, self._is_over = too_late(), True
         return batch
 
     def _look_at(self, chunk: Chunk) -> None:

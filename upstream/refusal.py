@@ -11,6 +11,7 @@ from protocol.errors import Failure, Unauthorized, UpstreamStatus
 from protocol.redaction import for_caller, for_log
 
 _TITLE = re.compile(r"<title[^>]*>(.{0,200}?)</title>", re.IGNORECASE | re.DOTALL)
+_RETRY_AFTER = re.compile(r"[0-9]{1,9}|[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT")
 # the request itself is at fault: sending it again, here or elsewhere, would not help
 _CALLERS_FAULT = (400, 404, 413, 422)
 
@@ -51,7 +52,7 @@ def refusal(
             "The language model is asked too often.",
             code="upstream_rate_limited",
             detail=detail,
-            headers={"Retry-After": retry_after} if retry_after and retry_after.isprintable() else None,
+            headers={"Retry-After": retry_after} if retry_after and _RETRY_AFTER.fullmatch(retry_after) else None,
         )
     if status in _CALLERS_FAULT:
         shown = for_caller(said, key) or "The language model's server refused the request."
