@@ -10,23 +10,22 @@ LOG_LIMIT = 2000
 QUOTE_LIMIT = 64
 """Characters of a caller's own text that the log keeps."""
 
-_URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s\"'<>]+")
-_PATH = re.compile(r"(?<![\w/])(?:[A-Za-z]:)?(?:[/\\][\w.@~+-]+){2,}[/\\]?")
-_ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?\b")
-_KEY = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|key|ghp|hf|AIza)[-_][\w*.-]{4,}"
-    r"|\bBearer\s+\S+"
-    # long, and with a stretch that mixes letters and digits, which names of models have not
-    r"|(?<![\w-])(?=[\w-]{24})[\w-]*?(?<![A-Za-z0-9])(?=[A-Za-z]{0,40}\d)(?=\d{0,40}[A-Za-z])[A-Za-z0-9]{12,}[\w-]*",
-    re.IGNORECASE,
+# in ASCII alone: to \b and \w a Chinese character is a letter, and what stands beside one would be passed over
+_URL = re.compile(r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9+.-]{0,30}://[!#-&(-;=?-~]+")
+_ADDRESS = re.compile(r"(?<![A-Za-z0-9.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?::[0-9]+)?(?![A-Za-z0-9])")
+_PATH = re.compile(r"(?<![A-Za-z0-9_/])(?:[A-Za-z]:)?(?:[/\\][A-Za-z0-9_.@~+-]+){2,}[/\\]?")
+_KNOWN_KEY = re.compile(
+    r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|gsk|xai|key|ghp|hf|AIza)[-_][A-Za-z0-9_*.-]{4,}|Bearer\s+[!-~]+)", re.IGNORECASE
 )
+_LONG_WORD = re.compile(r"[A-Za-z0-9_.-]{24,}")
+_MIXED = re.compile(r"(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{12,}")
 _READ_LIMIT = 4000
 
 
 def for_caller(text: str, key: str | None = None) -> str:
     """Return an upstream's message without addresses, paths and keys, at most 200 characters."""
-    text = _without(key, text)
-    for pattern in (_URL, _ADDRESS, _KEY, _PATH):
+    text = _without_keys(text, key, "…")
+    for pattern in (_URL, _ADDRESS, _PATH):
         text = pattern.sub("…", text)
     text = _printable(" ".join(text.split()))
     return text if len(text) <= CALLER_LIMIT else text[: CALLER_LIMIT - 1] + "…"
@@ -34,12 +33,19 @@ def for_caller(text: str, key: str | None = None) -> str:
 
 def for_log(text: str, key: str | None = None) -> str:
     """Return an upstream's message for the log: on one line, the key and what looks like one masked."""
-    return _printable(_KEY.sub("***", _without(key, text)))[:LOG_LIMIT]
+    return _printable(_without_keys(text, key, "***"))[:LOG_LIMIT]
 
 
-def _without(key: str | None, text: str) -> str:
-    text = text[:_READ_LIMIT]
-    return text.replace(key, "***") if key else text
+def _without_keys(text: str, key: str | None, mask: str) -> str:
+    if key:
+        text = text.replace(key, "***")
+    text = _KNOWN_KEY.sub(mask, text[:_READ_LIMIT])
+    return _LONG_WORD.sub(lambda word: mask if _is_key(word[0]) else word[0], text)
+
+
+def _is_key(word: str) -> bool:
+    """Tell a key from a model's name: it has a long part that mixes letters and digits."""
+    return any(_MIXED.fullmatch(part) for part in re.split(r"[._-]", word))
 
 
 def quoted(text: str) -> str:

@@ -41,3 +41,27 @@ def dev_server(_upstream: ScriptedUpstream) -> Iterator[RunningServer]:
 
 
 SHORT: dict[str, Any] = {"FIRST_TOKEN_S": "0.8", "STALL_S": "0.8", "TOTAL_S": "4", "KEEPALIVE_S": "0.3", "WRITE_S": "1"}
+
+
+@pytest.fixture(params=["gunicorn", "the development server"])
+def either(request: pytest.FixtureRequest) -> RunningServer:
+    """Each of the two servers in turn."""
+    running: RunningServer = request.getfixturevalue("server" if request.param == "gunicorn" else "dev_server")
+    return running
+
+
+@pytest.fixture(scope="session")
+def tuned(_upstream: ScriptedUpstream) -> Iterator[RunningServer]:
+    """A server whose settings say how the upstream is asked."""
+    settings: dict[str, Any] = {
+        "LLM_BASE_URL": f"{_upstream.url}/deployments/d/?api-version=7&x=a%20b",
+        "LLM_API_KEY": KEY,
+        "LLM_KEY_HEADER": "api-key",
+        "LLM_HEADERS": '{"X-Team":"voice"}',
+        "LLM_MODEL": "house-1",
+        "LLM_DROP_FIELDS": "account,notes",
+        "THINK": "hide",
+        "ASSISTANT_LAST": "forward",
+    }
+    with running_server(**settings) as running:
+        yield running

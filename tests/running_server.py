@@ -31,6 +31,16 @@ def turn(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value is not None}
 
 
+def read_until(sock: socket.socket, heard: bytes) -> bytes:
+    """Read until this has come, and return all that has."""
+    got = b""
+    while heard not in got:
+        data = sock.recv(65536)
+        assert data, got
+        got += data
+    return got
+
+
 def free_port() -> int:
     """Return a port that nobody listens on."""
     with socket.socket() as probe:

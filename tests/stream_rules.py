@@ -69,6 +69,14 @@ def read_error(body: Any) -> dict[str, Any]:
     return error
 
 
+def read_failure(answer: Answer) -> dict[str, Any]:
+    """Return the error of an answer that has a real status."""
+    assert answer.status >= 400
+    assert answer.headers.get_content_type() == "application/json"
+    assert answer.headers["X-Request-Id"]
+    return read_error(answer.json)
+
+
 def _read(answer: Answer) -> Stream:
     assert answer.status == 200, answer.body
     assert answer.headers.get_content_type() == "text/event-stream"

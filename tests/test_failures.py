@@ -1,12 +1,9 @@
 """No failure passes for an answer: a real status before the first byte, an error event after it."""
 
-import json
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from running_server import KEY, Answer, RunningServer, free_port, running_server, turn
+from running_server import KEY, RunningServer, running_server, turn
 from scripted_upstream import (
     CLOSING_HEAD,
     COMPLETION,
@@ -25,26 +22,10 @@ from scripted_upstream import (
     reply,
     stream,
 )
-from stream_rules import read_error, read_failed_stream, read_good_stream
+from stream_rules import read_failed_stream, read_failure, read_good_stream
 
-FALLBACK = "One moment, please."
 SPOKEN = chunk({"content": "Hello"})
 BOTH = pytest.mark.parametrize("is_streamed", [True, False], ids=["stream", "plain"])
-
-
-@pytest.fixture(scope="module")
-def falling_back(_upstream: ScriptedUpstream) -> Iterator[RunningServer]:
-    """A server that says a sentence where the upstream says nothing."""
-    times: dict[str, Any] = {"FIRST_TOKEN_S": 0.6, "KEEPALIVE_S": 0.2}
-    with running_server(LLM_BASE_URL=_upstream.url, LLM_API_KEY=KEY, FALLBACK=FALLBACK, **times) as running:
-        yield running
-
-
-def failed(answer: Answer) -> dict[str, Any]:
-    """Return the error of an answer with a real status."""
-    assert answer.headers.get_content_type() == "application/json"
-    assert answer.headers["X-Request-Id"]
-    return read_error(answer.json)
 
 
 # statuses
@@ -84,7 +65,7 @@ def test_an_upstreams_refusal_has_a_real_status(
     got = server.ask(turn(stream=is_streamed))
 
     shown, code = STATUSES[status]
-    error = failed(got)
+    error = read_failure(got)
     assert (got.status, error["code"]) == (shown, code)
     assert (error["message"] == "Not so.") == (code == "upstream_rejected")
     assert {asked.target for asked in upstream.asked} == {"/v1/chat/completions"}
@@ -127,7 +108,7 @@ def test_a_rejections_message_is_found_in_whatever_form_it_has(
 ) -> None:
     upstream.say(reply(400, body, kind))
 
-    error = failed(server.ask())
+    error = read_failure(server.ask())
 
     assert error["message"].startswith(message)
     assert error["message"].isprintable()
@@ -161,8 +142,8 @@ def test_addresses_paths_and_keys_are_taken_out_of_an_upstreams_message(
 
     first, event_first, event_later = (server.ask() for _ in range(3))
 
-    assert failed(first)["message"].startswith("Odd (")
-    assert failed(event_first)["message"].startswith("Odd (")
+    assert read_failure(first)["message"].startswith("Odd (")
+    assert read_failure(event_first)["message"].startswith("Odd (")
     later = read_failed_stream(event_later).error
     assert later and later["message"].startswith("Odd (")
     assert leak not in first.json["error"]["message"] + event_first.json["error"]["message"] + later["message"]
@@ -171,7 +152,7 @@ def test_addresses_paths_and_keys_are_taken_out_of_an_upstreams_message(
 def test_an_upstreams_message_is_cut_at_200_characters(server: RunningServer, upstream: ScriptedUpstream) -> None:
     upstream.say(reply(400, {"error": {"message": "word " * 1000}}))
 
-    message = failed(server.ask())["message"]
+    message = read_failure(server.ask())["message"]
 
     assert message.startswith("word word")
     assert 190 <= len(message) <= 200
@@ -234,7 +215,7 @@ def test_a_stream_that_fails_before_its_first_token_has_a_real_status(
 
     got = server.ask()
 
-    assert (got.status, failed(got)["code"]) == (502, "upstream_broken")
+    assert (got.status, read_failure(got)["code"]) == (502, "upstream_broken")
 
 
 _CUT = reply(200, COMPLETION)
@@ -265,7 +246,7 @@ def test_a_whole_answer_that_is_none_has_a_real_status(
 
     got = server.ask(turn(stream=False))
 
-    assert (got.status, failed(got)["code"]) == (502, "upstream_broken")
+    assert (got.status, read_failure(got)["code"]) == (502, "upstream_broken")
 
 
 ERROR_EVENTS: dict[str, tuple[dict[str, Any], int, str, str]] = {
@@ -305,7 +286,7 @@ def test_an_error_event_before_the_first_token_has_a_real_status(
 
     got = server.ask()
 
-    error = failed(got)
+    error = read_failure(got)
     assert (got.status, error["code"]) == (status, code)
     assert message in error["message"]
     assert len(upstream.asked) == 1
@@ -380,6 +361,13 @@ def test_what_came_before_a_broken_event_is_passed_on(
     assert read_failed_stream(server.ask()).text == "Hello there"
 
 
+def test_an_answer_has_finished_when_all_its_choices_have(server: RunningServer, upstream: ScriptedUpstream) -> None:
+    second = {**SPOKEN, "choices": [{"index": 1, "delta": {"content": "Hi"}, "finish_reason": None}]}
+    upstream.say([*_START, framed(event(second) + event(STOP)), 0.02, "close"])
+
+    assert read_failed_stream(server.ask(turn(n=2))).texts == {0: "Hello", 1: "Hi"}
+
+
 _FINISHED = event(ROLE) + event(SPOKEN) + event(STOP)
 FINISHED: dict[str, list[Step]] = {
     "the connection's end": raw_stream(_FINISHED),
@@ -403,176 +391,11 @@ def test_an_answer_that_has_finished_is_whole_however_its_stream_ends(
     assert got.finish_reasons == {0: "stop"}
 
 
-# the second try
-
-AGAIN = [429, 500, 502, 503, 504, 529]
-
-
-def use_up_kept_connections(server: RunningServer, upstream: ScriptedUpstream) -> None:
-    """Have the server's next request to the upstream open a connection."""
-    upstream.say(raw_stream(_FINISHED + DONE))
-    is_new = False
-    while not is_new:
-        before = upstream.connections
-        assert server.ask().status == 200
-        is_new = upstream.asked[-1].connection > before
-
-
-@BOTH
-@pytest.mark.parametrize("status", AGAIN)
-def test_a_server_that_fails_is_asked_once_more(
-    server: RunningServer, upstream: ScriptedUpstream, status: int, is_streamed: bool
-) -> None:
-    good = answer("Hello") if is_streamed else reply(200, COMPLETION)
-    upstream.say(reply(status, b"<html>busy</html>", "text/html"), good)
-
-    got = server.ask(turn(stream=is_streamed))
-
-    assert got.status == 200
-    assert [asked.body for asked in upstream.asked] == [turn(stream=is_streamed)] * 2
-
-
-@BOTH
-@pytest.mark.parametrize("status", AGAIN)
-def test_a_server_that_fails_twice_is_not_asked_again_by_anybody(
-    server: RunningServer, upstream: ScriptedUpstream, status: int, is_streamed: bool
-) -> None:
-    upstream.say(reply(status, {"error": {"message": "busy"}}))
-
-    got = server.ask(turn(stream=is_streamed))
-
-    assert got.status == STATUSES.get(status, (502,))[0]
-    assert got.headers["x-should-retry"] == "false"
-    assert len(upstream.asked) == 2
-
-
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 413, 422, 302])
-def test_what_another_try_would_not_mend_is_not_tried_again(
-    server: RunningServer, upstream: ScriptedUpstream, status: int
-) -> None:
-    upstream.say(reply(status, {"error": {"message": "No."}}), answer("Hello"))
-
-    got = server.ask()
-
-    assert got.status >= 400
-    assert got.headers["x-should-retry"] is None
-    assert len(upstream.asked) == 1
-
-
-@pytest.mark.parametrize("retry_after", ["3", "120", "2.5", "Wed, 21 Oct 2026 07:28:00 GMT"])
-@pytest.mark.parametrize("status", [429, 503])
-def test_who_asks_for_long_patience_is_not_asked_again(
-    server: RunningServer, upstream: ScriptedUpstream, status: int, retry_after: str
-) -> None:
-    upstream.say(reply(status, {"error": {"message": "Later."}}, Retry_After=retry_after), answer("Hello"))
-
-    got = server.ask(turn(stream=False))
-
-    assert got.status == STATUSES[status][0]
-    assert got.headers["Retry-After"] == (retry_after if status == 429 else None)
-    assert got.headers["x-should-retry"] is None
-    assert len(upstream.asked) == 1
-
-
-@pytest.mark.parametrize(("retry_after", "least_s"), [("1", 0.95), ("0", 0.0), ("-1", 0.0), ("", 0.0)])
-def test_who_asks_for_a_little_patience_gets_it(
-    server: RunningServer, upstream: ScriptedUpstream, retry_after: str, least_s: float
-) -> None:
-    upstream.say(reply(429, {}, Retry_After=retry_after), reply(200, COMPLETION))
-
-    got = server.ask(turn(stream=False), headers={"X-Request-Id": f"patience{retry_after}"})
-
-    line = server.wait_for_log(f"id=patience{retry_after} ")
-    assert got.status == 200
-    assert len(upstream.asked) == 2
-    assert float(line.split("total_ms=")[1].split()[0]) >= least_s * 1000
-
-
-def test_there_is_no_second_try_once_half_the_time_is_gone(server: RunningServer, upstream: ScriptedUpstream) -> None:
-    upstream.say([0.5, *reply(503, {"error": {"message": "Slowly."}})], answer("Hello"))
-
-    got = server.ask()
-
-    assert read_failed_stream(got).keepalives == 1
-    assert len(upstream.asked) == 1
-
-
-@BOTH
-@pytest.mark.parametrize("ending", ["close", "reset"])
-def test_a_kept_connection_that_was_closed_is_replaced(
-    server: RunningServer, upstream: ScriptedUpstream, ending: str, is_streamed: bool
-) -> None:
-    good = answer("Hello") if is_streamed else reply(200, COMPLETION)
-    use_up_kept_connections(server, upstream)
-    upstream.say(good, [ending], good)
-    bodies = [turn(stream=is_streamed, user=str(number)) for number in range(2)]
-
-    got = [server.ask(body) for body in bodies]
-
-    assert [each.status for each in got] == [200, 200]
-    assert [asked.body["user"] for asked in upstream.asked] == ["0", "1", "1"]
-    assert upstream.asked[0].connection == upstream.asked[1].connection != upstream.asked[2].connection
-
-
-def test_a_stale_connection_is_not_replaced_by_another_that_may_be_stale(
-    server: RunningServer, upstream: ScriptedUpstream
-) -> None:
-    upstream.say([HEAD, 0.2, framed(_FINISHED + DONE) + END])
-    with ThreadPoolExecutor(3) as pool:
-        assert all(got.status == 200 for got in pool.map(server.ask, [turn()] * 3))
-    before = upstream.connections
-    upstream.say(["close"], answer("Hello"))
-
-    got = server.ask()
-
-    assert got.status == 200
-    assert upstream.asked[0].connection <= before < upstream.asked[1].connection
-
-
-@pytest.mark.parametrize("ending", ["close", "reset"])
-@pytest.mark.parametrize("heard", [b"HTTP/1.1 2", HEAD, HEAD + framed(event(ROLE))], ids=["a byte", "a head", "a role"])
-def test_there_is_no_second_try_once_anything_has_come(
-    server: RunningServer, upstream: ScriptedUpstream, heard: bytes, ending: str
-) -> None:
-    assert server.ask().status == 200
-    upstream.say([heard, 0.05, ending], answer("Hello"))
-
-    got = server.ask()
-
-    assert got.status == 502
-    assert len(upstream.asked) == 1
-
-
-@pytest.mark.parametrize("ending", ["close", "reset"])
-def test_a_new_connection_that_is_closed_is_a_failure(
-    server: RunningServer, upstream: ScriptedUpstream, ending: str
-) -> None:
-    use_up_kept_connections(server, upstream)
-    upstream.say([ending], answer("Hello"))
-
-    got = server.ask()
-
-    assert (got.status, failed(got)["code"]) == (502, "upstream_broken")
-    assert len(upstream.asked) == 1
-
-
-def test_an_upstream_that_is_not_there_is_tried_twice() -> None:
-    with running_server(LLM_BASE_URL=f"http://127.0.0.1:{free_port()}/v1", LLM_API_KEY=KEY) as server:
-        for is_streamed in (True, False):
-            got = server.ask(turn(stream=is_streamed))
-
-            error = failed(got)
-            assert (got.status, error["code"]) == (502, "upstream_unreachable")
-            assert got.headers["x-should-retry"] == "false"
-            assert "127.0.0.1" not in error["message"]
-            assert "outcome=upstream_refused" in server.wait_for_log(got.headers["X-Request-Id"])
-
-
 def test_in_pass_through_a_callers_key_that_is_refused_is_the_callers_matter(_upstream: ScriptedUpstream) -> None:
     _upstream.say(reply(401, {"error": {"message": "Incorrect API key: sk-se****ary"}}), stream(_ERROR_401))
     with running_server(LLM_BASE_URL=_upstream.url) as server:
         for got in (server.ask(), server.ask()):
-            error = failed(got)
+            error = read_failure(got)
 
             assert (got.status, error["code"]) == (401, "invalid_api_key")
             assert "sk-se" not in error["message"]
@@ -580,67 +403,3 @@ def test_in_pass_through_a_callers_key_that_is_refused_is_the_callers_matter(_up
 
 
 _ERROR_401 = {"error": {"message": "Incorrect API key: sk-se****ary", "code": 401}}
-
-# the spoken fallback
-
-UNSAID: dict[str, tuple[list[Step], str]] = {
-    "status 500": (reply(500, b"<html>", "text/html"), "upstream_status"),
-    "status 400": (reply(400, {"error": {"message": "No."}}), "upstream_status"),
-    "status 429": (reply(429, {}, Retry_After="9"), "upstream_status"),
-    "status 401": (reply(401, {}), "upstream_status"),
-    "an error event": (stream(ROLE, {"error": "No."}), "upstream_status"),
-    "no finish": (stream(ROLE), "upstream_broken"),
-    "a cut": ([HEAD + framed(event(ROLE)), "close"], "upstream_broken"),
-    "silence": (["hold"], "upstream_timeout"),
-    "silence after a role": ([HEAD + framed(event(ROLE)), "hold"], "upstream_timeout"),
-}
-
-
-@pytest.mark.parametrize(("script", "cause"), UNSAID.values(), ids=UNSAID.keys())
-def test_a_fallback_is_said_where_nothing_was(
-    falling_back: RunningServer, upstream: ScriptedUpstream, script: list[Step], cause: str
-) -> None:
-    upstream.say(script)
-
-    got = falling_back.ask(turn(stream_options={"include_usage": True}))
-
-    said = read_good_stream(got, usage_asked=True)
-    line = falling_back.wait_for_log(got.headers["X-Request-Id"])
-    assert said.text == FALLBACK
-    assert said.finish_reasons == {0: "stop"}
-    assert said.usage is None
-    assert "outcome=fallback" in line
-    assert f"cause={cause}" in line
-
-
-def test_a_fallback_is_not_said_after_something_else(falling_back: RunningServer, upstream: ScriptedUpstream) -> None:
-    upstream.say([*_START, "close"])
-
-    assert read_failed_stream(falling_back.ask()).text == "Hello"
-
-
-def test_a_fallback_is_not_said_in_a_whole_answer(falling_back: RunningServer, upstream: ScriptedUpstream) -> None:
-    upstream.say(reply(500, {}))
-
-    assert falling_back.ask(turn(stream=False)).status == 502
-
-
-@pytest.mark.parametrize("body", [turn(messages=[]), turn(model=None), b"{"], ids=["messages", "model", "JSON"])
-def test_a_fallback_is_not_said_to_a_request_that_is_wrong(
-    falling_back: RunningServer, upstream: ScriptedUpstream, body: Any
-) -> None:
-    got = falling_back.ask(body)
-
-    assert got.status == 400
-    assert failed(got)["type"] == "invalid_request_error"
-
-
-def test_nothing_is_said_in_place_of_an_answer_where_no_fallback_is_set(
-    server: RunningServer, upstream: ScriptedUpstream
-) -> None:
-    upstream.say(["hold"])
-
-    got = read_failed_stream(server.ask())
-
-    assert got.chunks == []
-    assert json.dumps(got.error)

@@ -4,20 +4,18 @@ import json
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from running_server import KEY, RunningServer, running_server, turn
+from running_server import KEY, RunningServer, read_until, turn
 from scripted_upstream import (
-    CLOSING_HEAD,
     COMPLETION,
     DONE,
     END,
     HEAD,
     ROLE,
     STOP,
-    Asked,
     ScriptedUpstream,
     Step,
     again,
@@ -25,10 +23,8 @@ from scripted_upstream import (
     chunk,
     event,
     framed,
-    raw_stream,
     reply,
 )
-from stream_rules import read_good_stream
 
 SPOKEN = chunk({"content": "Hello"})
 START = HEAD + framed(event(ROLE) + event(SPOKEN))
@@ -39,13 +35,6 @@ DROP_S = 0.2
 
 PLAIN = reply(200, COMPLETION)[0]
 assert isinstance(PLAIN, bytes)
-
-
-@pytest.fixture(params=["gunicorn", "the development server"])
-def either(request: pytest.FixtureRequest) -> RunningServer:
-    """Each of the two servers in turn."""
-    running: RunningServer = request.getfixturevalue("server" if request.param == "gunicorn" else "dev_server")
-    return running
 
 
 # the moment: what the upstream does meanwhile, whether a stream was asked for, and what the caller has heard by then
@@ -89,15 +78,6 @@ def ask_more_and_reset(caller: socket.socket) -> None:
     reset(caller)
 
 
-def listen_for(heard: bytes, caller: socket.socket) -> None:
-    """Read until this has come."""
-    got = b""
-    while heard not in got:
-        data = caller.recv(65536)
-        assert data, got
-        got += data
-
-
 @pytest.mark.parametrize("hang_up", [close, reset, ask_more_and_close, ask_more_and_reset])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_hang_up_closes_the_upstreams_connection_at_once(
@@ -108,7 +88,7 @@ def test_a_hang_up_closes_the_upstreams_connection_at_once(
     name = f"{hang_up.__name__}-{moment.replace(' ', '-')}".replace("'", "")
     caller = either.open(turn(stream=is_streamed), headers={"X-Request-Id": name})
     asked = upstream.wait_for(1)
-    listen_for(heard, caller)
+    read_until(caller, heard)
 
     hung_up = time.monotonic()
     hang_up(caller)
@@ -131,11 +111,55 @@ def test_a_hang_up_before_a_second_try_ends_it(either: RunningServer, upstream: 
     assert len(upstream.asked) == 1
 
 
+def test_a_hang_up_ends_the_wait_for_the_list_of_models(either: RunningServer, upstream: ScriptedUpstream) -> None:
+    upstream.say(["hold"])
+    caller = socket.create_connection(("127.0.0.1", either.port), 5)
+    caller.sendall(f"GET /models HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode())
+    asked = upstream.wait_for(1)
+
+    hung_up = time.monotonic()
+    caller.close()
+
+    assert upstream.wait_for_drop(asked) - hung_up < DROP_S
+
+
+def open_files(pid: int) -> int:
+    """Return how many files and sockets a process and its children have open."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return len(list(Path(f"/proc/{pid}/fd").iterdir())) + sum(open_files(int(child)) for child in children)
+
+
+def test_nothing_is_left_open_by_callers_who_hung_up(either: RunningServer, upstream: ScriptedUpstream) -> None:
+    upstream.say([START, "hold"])
+    before = open_files(either.process.pid)
+    callers = [either.open() for _ in range(30)]
+    for caller in callers:
+        read_until(caller, b"Hello")
+    during = open_files(either.process.pid)
+
+    for caller in callers:
+        caller.close()
+    for asked in upstream.asked:
+        upstream.wait_for_drop(asked)
+    assert either.get("/health").status == 200
+
+    assert during >= before + 30
+    wait_until(lambda: open_files(either.process.pid) <= before + 2)
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait for something that sends no word of it; fail the test where it does not come."""
+    end = time.monotonic() + 3
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def test_many_hang_ups_at_once_are_all_seen(server: RunningServer, upstream: ScriptedUpstream) -> None:
     upstream.say([START, "hold"])
     callers = [server.open() for _ in range(40)]
     for caller in callers:
-        listen_for(b"Hello", caller)
+        read_until(caller, b"Hello")
 
     hung_up = time.monotonic()
     for caller in callers:
@@ -160,10 +184,10 @@ def test_bytes_of_a_next_request_cost_no_cpu_and_hold_nothing_up(
 ) -> None:
     upstream.say([START, 0.7, REST])
     with either.open() as caller:
-        listen_for(b"Hello", caller)
+        read_until(caller, b"Hello")
         before = cpu_s(either.process.pid)
         caller.sendall(NEXT)
-        listen_for(b"[DONE]", caller)
+        read_until(caller, b"[DONE]")
 
         spent = cpu_s(either.process.pid) - before
 
@@ -176,9 +200,9 @@ def test_a_next_request_that_came_early_is_answered_after_this_one(
     upstream.say([START, 0.1, REST])
 
     with server.open() as caller:
-        listen_for(b"Hello", caller)
+        read_until(caller, b"Hello")
         caller.sendall(NEXT)
-        listen_for(b'{"status":"ok"}', caller)
+        read_until(caller, b'{"status":"ok"}')
 
 
 def test_a_turn_that_came_early_can_be_hung_up_on(server: RunningServer, upstream: ScriptedUpstream) -> None:
@@ -189,7 +213,7 @@ def test_a_turn_that_came_early_can_be_hung_up_on(server: RunningServer, upstrea
     caller = server.open()
     upstream.wait_for(1)
     caller.sendall(head.encode() + body)
-    listen_for(b"[DONE]", caller)
+    read_until(caller, b"[DONE]")
     second = upstream.wait_for(2)
 
     hung_up = time.monotonic()
@@ -233,7 +257,7 @@ def test_a_caller_who_hangs_up_in_the_middle_of_a_write_is_no_slow_one(
 ) -> None:
     upstream.say([START, *again(4000, MUCH)])
     caller = either.open(headers={"X-Request-Id": "leaves-in-a-write"})
-    listen_for(b"x" * 8000, caller)
+    read_until(caller, b"x" * 8000)
 
     caller.close()
 
@@ -256,100 +280,3 @@ def test_a_caller_who_reads_slowly_gets_everything(server: RunningServer, upstre
 
     assert got > len(MUCH) * 200
     assert time.monotonic() - began > 1.1
-
-
-# connections to the upstream are kept
-
-KEPT: dict[str, tuple[list[Step], bool]] = {
-    "a stream": (answer("Hello", " there."), True),
-    "a stream in one write": ([HEAD + framed(event(SPOKEN) + event(STOP) + DONE) + END], True),
-    "a stream of known length": (reply(200, event(SPOKEN) + event(STOP) + DONE, "text/event-stream"), True),
-    "a stream whose end comes late": ([HEAD + framed(event(SPOKEN) + event(STOP) + DONE), 0.02, END], True),
-    "a stream with a trailer that comes late": (
-        [HEAD + framed(event(SPOKEN) + event(STOP) + DONE), 0.02, b"0\r\nX-Sum: 1\r\n\r\n"],
-        True,
-    ),
-    "a whole answer": (reply(200, COMPLETION), False),
-    "a refusal": (reply(400, {"error": {"message": "No."}}), True),
-    "an error event at the end": ([HEAD + framed(event({"error": "No."}) + DONE) + END], True),
-}
-
-
-@pytest.mark.parametrize(("script", "is_streamed"), KEPT.values(), ids=KEPT.keys())
-def test_the_upstreams_connection_is_used_again_where_an_answer_ended_well(
-    either: RunningServer, upstream: ScriptedUpstream, script: list[Step], is_streamed: bool
-) -> None:
-    upstream.say(script)
-
-    for number in range(1, 11):
-        either.ask(turn(stream=is_streamed))
-        upstream.wait_until_played(upstream.wait_for(number))
-
-    assert len({asked.connection for asked in upstream.asked}) == 1
-
-
-NOT_KEPT: dict[str, list[Step]] = {
-    "the upstream says so": [CLOSING_HEAD + event(SPOKEN) + event(STOP) + DONE, "close"],
-    "HTTP/1.0": [b"HTTP/1.0 200 OK\r\n\r\n" + event(SPOKEN) + event(STOP) + DONE, "close"],
-    "more comes after the end": [HEAD + framed(event(SPOKEN) + event(STOP) + DONE) + END + b"HTTP/1.1 200 OK\r\n\r\n"],
-    "more comes after [DONE]": [HEAD + framed(event(SPOKEN) + event(STOP) + DONE + event(SPOKEN)), 0.05, "close"],
-}
-
-
-@pytest.mark.parametrize("script", NOT_KEPT.values(), ids=NOT_KEPT.keys())
-def test_the_upstreams_connection_is_not_used_again_where_it_is_unfit(
-    either: RunningServer, upstream: ScriptedUpstream, script: list[Step]
-) -> None:
-    upstream.say(script)
-
-    said = [read_good_stream(either.ask()).text for _ in range(3)]
-
-    assert said == ["Hello"] * 3
-    assert len({asked.connection for asked in upstream.asked}) == 3
-
-
-def test_a_connection_that_the_upstream_closed_meanwhile_is_not_used_again(
-    either: RunningServer, upstream: ScriptedUpstream
-) -> None:
-    upstream.say([START + REST, "close"])
-
-    said = [read_good_stream(either.ask()).text for _ in range(3)]
-
-    assert said == ["Hello"] * 3
-    assert len(upstream.asked) == 3
-
-
-def test_a_callers_answer_never_gets_into_anothers(either: RunningServer, upstream: ScriptedUpstream) -> None:
-    upstream.say([START, "hold"], raw_stream(event(ROLE) + event(chunk({"content": "mine"})) + event(STOP)))
-    with either.open() as caller:
-        listen_for(b"Hello", caller)
-
-    said = read_good_stream(either.ask())
-
-    assert said.text == "mine"
-    assert upstream.asked[0].connection != upstream.asked[1].connection
-
-
-@pytest.fixture
-def serving_one_connection(_upstream: ScriptedUpstream) -> Iterator[RunningServer]:
-    """A server of its own, of which nothing is left in the pool."""
-    with running_server(LLM_BASE_URL=_upstream.url, LLM_API_KEY=KEY) as running:
-        yield running
-
-
-def test_connections_are_opened_only_as_many_as_are_needed_at_once(
-    serving_one_connection: RunningServer, upstream: ScriptedUpstream
-) -> None:
-    before = upstream.connections
-    upstream.say([START, 0.1, REST])
-
-    for _ in range(3):
-        callers = [serving_one_connection.open() for _ in range(5)]
-        for caller in callers:
-            listen_for(b"[DONE]", caller)
-        for asked in list[Asked](upstream.asked):
-            upstream.wait_until_played(asked)
-        for caller in callers:
-            caller.close()
-
-    assert upstream.connections - before == 5

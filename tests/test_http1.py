@@ -2,8 +2,10 @@ import gzip
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
+from cutting import cut, cut_everywhere
 from hypothesis import given
 from hypothesis import strategies as st
 from limits import cpu_limit, memory_limit
@@ -88,23 +90,18 @@ RESPONSES = {
 def parsed(blocks: Iterable[bytes], closes: bool = False) -> tuple[ResponseParser, bytes]:
     """Parse a response that comes in these blocks, and return its body beside the parser."""
     parser = ResponseParser()
-    body = b"".join([parser.feed(block) for block in blocks if block])
+    body = b"".join([parser.feed(block) for block in blocks])
     if closes:
         parser.eof()
     return parser, body
 
 
-def bytes_of(wire: bytes) -> list[bytes]:
-    """Cut a response into its bytes."""
-    return [wire[place : place + 1] for place in range(len(wire))]
-
-
 @pytest.mark.parametrize("expected", RESPONSES.values(), ids=RESPONSES)
 def test_a_response_is_the_same_wherever_it_is_cut(expected: Response) -> None:
     wire = expected.wire
-    cuts = [[wire], bytes_of(wire)]
-    cuts += [[wire[:place], wire[place:]] for place in range(1, len(wire))]
-    cuts += [[wire[:place], wire[place : place + 1], wire[place + 1 :]] for place in range(1, len(wire))]
+    cuts = [[wire], cut_everywhere(wire)]
+    cuts += [cut(wire, place) for place in range(1, len(wire))]
+    cuts += [cut(wire, place, place + 1) for place in range(1, len(wire))]
 
     for blocks in cuts:
         parser, body = parsed(blocks, expected.closes)
@@ -201,7 +198,7 @@ def test_what_is_no_response_is_refused_at_once(wire: bytes) -> None:
     with pytest.raises(MalformedResponse):
         parsed([wire])
     with pytest.raises(MalformedResponse):
-        parsed(bytes_of(wire))
+        parsed(cut_everywhere(wire))
 
 
 @pytest.mark.parametrize(
@@ -323,8 +320,8 @@ def test_what_is_written_is_read_again(
     places: list[int],
 ) -> None:
     body = b"".join(chunks)
-    encode = {"": bytes, "gzip": gzip.compress, "deflate": zlib.compress}[coding]
-    sent = chunks if not coding else [encode(body)]
+    encoded = {"": body, "gzip": gzip.compress(body), "deflate": zlib.compress(body)}[coding]
+    sent = [encoded] if coding else chunks
     written = dict(headers)
     if coding:
         written["content-encoding"] = coding
@@ -338,11 +335,8 @@ def test_what_is_written_is_read_again(
         written["content-length"] = str(len(wire))
     head = "".join(f"{name.title()}: {value}\r\n" for name, value in written.items())
     wire = f"HTTP/1.1 {status} Said\r\n{head}\r\n".encode("latin-1") + wire
-    edges = [0, *sorted(min(place, len(wire)) for place in places), len(wire)]
 
-    parser, read = parsed(
-        (wire[start:end] for start, end in zip(edges, edges[1:], strict=False)), closes=framing == "close"
-    )
+    parser, read = parsed(cut(wire, *places), closes=framing == "close")
 
     assert (parser.status, parser.reason, parser.headers) == (status, "Said", written)
     assert read == body
@@ -375,7 +369,7 @@ PIECES = [
     places=st.lists(st.integers(1, 120), max_size=4),
 )
 def test_any_bytes_mean_the_same_wherever_they_are_cut(pieces: list[bytes], places: list[int]) -> None:
-    def meaning(blocks: Iterable[bytes]) -> object:
+    def meaning(blocks: Iterable[bytes]) -> Any:
         try:
             parser, body = parsed(blocks, closes=True)
         except MalformedResponse:
@@ -383,10 +377,9 @@ def test_any_bytes_mean_the_same_wherever_they_are_cut(pieces: list[bytes], plac
         return parser.status, parser.headers, body
 
     wire = b"".join(pieces)
-    edges = [0, *sorted(min(place, len(wire)) for place in places), len(wire)]
 
-    assert meaning(wire[start:end] for start, end in zip(edges, edges[1:], strict=False)) == meaning([wire])
-    assert meaning(bytes_of(wire)) == meaning([wire])
+    assert meaning(cut(wire, *places)) == meaning([wire])
+    assert meaning(cut_everywhere(wire)) == meaning([wire])
 
 
 def test_a_request_head_is_written_line_by_line() -> None:

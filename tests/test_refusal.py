@@ -17,10 +17,10 @@ OUR_WORDS = {
 }
 
 
-def refuse(status: int, body: Any = b"", pass_through: bool = False, key: str | None = KEY, **headers: str) -> Failure:
+def refuse(status: int, body: Any, pass_through: bool = False, key: str = KEY) -> Failure:
     """Return what becomes of an upstream's error response."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return refusal(status, headers, data, key, pass_through=pass_through)
+    return refusal(status, {}, data, key, pass_through=pass_through)
 
 
 def refuse_event(body: dict[str, Any], pass_through: bool = False) -> Failure | None:
@@ -85,7 +85,7 @@ def test_what_is_not_the_callers_fault_is_said_in_our_own_words(status: int, pas
     ],
 )
 def test_how_long_to_wait_is_passed_on(headers: dict[str, str], passed_on: dict[str, str]) -> None:
-    assert refuse(429, b"", **headers).headers == passed_on
+    assert refusal(429, headers, b"", pass_through=False).headers == passed_on
 
 
 @pytest.mark.parametrize(
@@ -200,9 +200,6 @@ def test_an_error_of_any_size_costs_little(body: bytes) -> None:
         failure = refuse(400, body)
 
     assert len(failure.message + failure.detail) < 2300
-
-
-# errors inside a stream
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@ from collections.abc import Iterable
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from cutting import cut, cut_everywhere
+from hypothesis import example, given
 from hypothesis import strategies as st
 from limits import cpu_limit, memory_limit
 
@@ -21,12 +22,6 @@ def decoded(blocks: Iterable[bytes]) -> list[bytes]:
     decoder = EventDecoder()
     events = [event for block in blocks for event in decoder.feed(block)]
     return events + decoder.end()
-
-
-def cut(stream: bytes, *places: int) -> list[bytes]:
-    """Cut a stream at these places; an empty block is none."""
-    edges = [0, *sorted(places), len(stream)]
-    return [stream[start:end] for start, end in zip(edges, edges[1:], strict=False) if start < end]
 
 
 def by_the_specification(stream: bytes) -> list[bytes]:
@@ -64,23 +59,25 @@ def test_a_stream_is_the_same_wherever_it_is_cut(end: bytes) -> None:
 
     for places in combinations(range(len(stream)), 2):
         assert decoded(cut(stream, *places)) == MIXED_EVENTS, places
-    assert decoded(cut(stream, *range(len(stream)))) == MIXED_EVENTS
+    assert decoded(cut_everywhere(stream)) == MIXED_EVENTS
+
+
+lines = st.tuples(
+    st.sampled_from([b"", b"", b"data: a", b"data:b", b"data: [DONE]", b"data", b": c", b"event: e", b"id: 1"]),
+    st.sampled_from([b"\n", b"\n", b"\r", b"\r\n"]),
+).map(b"".join)
+fragments = st.sampled_from(
+    [b"data:", b"data: ", b"data", b":", b" ", b"\n", b"\r", b"\r\n", b"\n\n", b"x", BOM, b"\xe2\x80\xa8", b"\xc2\x85"]
+)
 
 
 @given(
-    parts=st.lists(
-        st.one_of(
-            st.sampled_from([b"data:", b"data: ", b"data", b":", b" ", b"\n", b"\r", b"\r\n", b"\n\n", BOM, b"x"]),
-            st.sampled_from([b"event: e\n", b"id\n", b"retry: 1\r\n", b"data: a\n\n", b"\xe2\x80\xa8", b"\xc2\x85"]),
-            st.binary(max_size=3),
-        ),
-        max_size=16,
-    ),
+    stream=st.lists(lines | fragments | st.binary(max_size=3), max_size=14).map(b"".join),
     places=st.lists(st.integers(0, 60), max_size=5),
 )
-def test_any_stream_is_read_as_the_specification_has_it(parts: list[bytes], places: list[int]) -> None:
-    stream = b"".join(parts)
-
+@example(stream=b"data: a\rdata: b\n\n", places=[8])
+@example(stream=b"data: a\r\rdata: b\n\n", places=[8, 18])
+def test_any_stream_is_read_as_the_specification_has_it(stream: bytes, places: list[int]) -> None:
     assert decoded(cut(stream, *places)) == by_the_specification(stream)
 
 
@@ -123,13 +120,14 @@ def test_only_cr_and_lf_end_a_line(character: str) -> None:
         (b"data: a\n\ndata: b\r", [b"a", b"b"]),
         (b"data: a", [b"a"]),
         (b"data: a\r\n\rdata: b\n\r\n", [b"a", b"b"]),
+        (b"data: a\rdata: b\n\n", [b"a b"]),
         (b"", []),
         (BOM[:2], []),
     ],
 )
 def test_fields_and_lines_are_read_as_real_upstreams_write_them(stream: bytes, events: list[bytes]) -> None:
     assert decoded([stream]) == events
-    assert decoded(cut(stream, *range(len(stream)))) == events
+    assert decoded(cut_everywhere(stream)) == events
 
 
 def test_an_event_comes_out_with_its_last_byte_and_not_later() -> None:
@@ -138,6 +136,7 @@ def test_an_event_comes_out_with_its_last_byte_and_not_later() -> None:
     assert [decoder.feed(bytes([byte])) for byte in b"data: a\n\n"] == [[]] * 8 + [[b"a"]]
     assert decoder.feed(b"data: b\r\n\r") == [b"b"]
     assert decoder.feed(b"\ndata: c\r\r") == [b"c"]
+    assert [decoder.feed(block) for block in (b"data: d", b"\r", b"\r")] == [[], [], [b"d"]]
     assert decoder.end() == []
 
 
@@ -170,6 +169,14 @@ def test_an_event_within_the_limit_is_taken_in_any_blocks() -> None:
         decoder = EventDecoder(limit=1000)
         events = [event for place in range(0, 908, step) for event in decoder.feed(stream[place : place + step])]
         assert events == [b"x" * 900]
+
+
+def test_an_unfinished_line_may_be_as_long_as_the_limit() -> None:
+    decoder = EventDecoder(limit=10)
+
+    assert decoder.feed(b"data: xxxx") == []
+    with pytest.raises(EventTooLong):
+        decoder.feed(b"x")
 
 
 def test_what_needs_no_memory_may_go_on_for_ever() -> None:

@@ -1,9 +1,10 @@
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 from typing import Any
 
 import pytest
+from cutting import cut
 from hypothesis import example, given
 from hypothesis import strategies as st
 from scripted_upstream import COMPLETION, ROLE, STOP, chunk
@@ -21,13 +22,21 @@ def events(*bodies: Body) -> list[Event]:
     return [read_chunk(json.dumps(body).encode()) for body in bodies]
 
 
+def passed_on(answer: Iterable[Batch]) -> list[list[Event]]:
+    """Hide the reasoning of an answer and return its batches."""
+    batches = []
+    for batch in hide_thinking(answer):
+        assert isinstance(batch, Batch)
+        batches.append(list(batch))
+    return batches
+
+
 def hidden(*bodies: Body) -> list[Body]:
     """Return the chunks of an answer whose reasoning is hidden, the same whether they came apart or at once."""
-    apart = hide_thinking(Batch([each]) for each in events(*bodies))
-    at_once = hide_thinking([Batch(events(*bodies))])
-    chunks, same = ([json.loads(each.data) for batch in batches for each in batch] for batches in (apart, at_once))
-    assert chunks == same
-    return chunks
+    apart = passed_on(Batch([each]) for each in events(*bodies))
+    at_once = passed_on([Batch(events(*bodies))])
+    assert [each.data for batch in apart for each in batch] == [each.data for batch in at_once for each in batch]
+    return [json.loads(each.data) for batch in apart for each in batch]
 
 
 def texts(*contents: str, last: Body | None = None) -> list[Body]:
@@ -38,13 +47,14 @@ def texts(*contents: str, last: Body | None = None) -> list[Body]:
 def said(chunks: list[Body]) -> tuple[str, str]:
     """Return the reasoning and the content of an answer."""
     deltas = [choice["delta"] for each in chunks for choice in each["choices"]]
-    return tuple("".join(delta.get(key) or "" for delta in deltas) for key in ("reasoning_content", "content"))  # type: ignore[return-value]
+    reasoning, content = ("".join(delta.get(key) or "" for delta in deltas) for key in ("reasoning_content", "content"))
+    return reasoning, content
 
 
-def cut(text: str, *places: int) -> list[str]:
-    """Cut a text at these places."""
-    edges = [0, *sorted(places), len(text)]
-    return [text[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+def calls_in(chunks: list[Body]) -> list[Any]:
+    """Return the calls to tools in an answer's chunks."""
+    found = [each["choices"][0]["delta"].get("tool_calls") for each in chunks]
+    return [calls for calls in found if calls]
 
 
 @pytest.mark.parametrize("start", ["", "\n"])
@@ -73,7 +83,7 @@ def test_a_block_becomes_reasoning_and_the_rest_is_said(
 ) -> None:
     text = f"<think>{thought}</think>{space}{answer}"
 
-    found = said(hidden(*texts(*cut(text, *(min(place, len(text)) for place in places)))))
+    found = said(hidden(*texts(*cut(text, *places))))
 
     assert found == (text[7:].split("</think>")[0], text.split("</think>", 1)[1].lstrip())
 
@@ -85,7 +95,7 @@ def test_a_block_becomes_reasoning_and_the_rest_is_said(
 @example(text="<thin", places=[])
 @example(text=" <", places=[1])
 def test_what_opens_with_no_block_stays_as_it_came(text: str, places: list[int]) -> None:
-    bodies = texts(*cut(text, *(min(place, len(text)) for place in places)))
+    bodies = texts(*cut(text, *places))
 
     assert hidden(*bodies) == bodies
 
@@ -93,7 +103,7 @@ def test_what_opens_with_no_block_stays_as_it_came(text: str, places: list[int])
 def test_what_opens_with_no_block_goes_on_as_the_bytes_that_came() -> None:
     sent = events(ROLE, chunk({"content": "<"}), chunk({"content": "b>Hi"}), chunk({"content": "<think>"}), STOP)
 
-    passed = [each for batch in hide_thinking(Batch([each]) for each in sent) for each in batch]
+    passed = [each for batch in passed_on(Batch([each]) for each in sent) for each in batch]
 
     assert all(ours is theirs for ours, theirs in zip(passed, sent, strict=True))
 
@@ -101,7 +111,7 @@ def test_what_opens_with_no_block_goes_on_as_the_bytes_that_came() -> None:
 def test_what_follows_a_block_goes_on_as_the_bytes_that_came() -> None:
     sent = events(chunk({"content": "<think>a</think>"}), chunk({"content": "Hi"}), chunk({"content": " you"}), STOP)
 
-    passed = [each for batch in hide_thinking([Batch(sent[:2]), Batch(sent[2:])]) for each in batch]
+    passed = [each for batch in passed_on([Batch(sent[:2]), Batch(sent[2:])]) for each in batch]
 
     assert all(ours is theirs for ours, theirs in zip(passed[-3:], sent[-3:], strict=True))
 
@@ -121,7 +131,7 @@ def test_what_cannot_be_a_block_is_not_held_back() -> None:
 def test_thoughts_come_out_as_they_come_in() -> None:
     sent = [Batch(events(chunk({"content": content}))) for content in ("<think>", "a", "b</", "c", "</thi", "nk>", "d")]
 
-    passed = [[json.loads(each.data)["choices"][0]["delta"] for each in batch] for batch in hide_thinking(sent)]
+    passed = [[json.loads(each.data)["choices"][0]["delta"] for each in batch] for batch in passed_on(sent)]
 
     assert passed == [
         [{"reasoning_content": "a"}],
@@ -172,21 +182,20 @@ def test_an_answer_in_one_chunk_keeps_its_finish_and_usage(text: str, found: tup
 
 @pytest.mark.parametrize("space", ["", "\n\n"])
 @pytest.mark.parametrize(
-    "after",
+    ("after", "content"),
     [
-        [chunk({"tool_calls": [CALL]}), chunk({}, "tool_calls")],
-        [chunk({"content": None, "tool_calls": [CALL]}), chunk({}, "tool_calls")],
-        [chunk({"content": "\n", "tool_calls": [CALL]}), chunk({}, "tool_calls")],
-        [chunk({"tool_calls": [CALL]}, "tool_calls")],
-        [chunk({"content": "b", "tool_calls": [CALL]}, "tool_calls", usage=USAGE)],
+        ([chunk({"tool_calls": [CALL]}), chunk({}, "tool_calls")], ""),
+        ([chunk({"content": None, "tool_calls": [CALL]}), chunk({}, "tool_calls")], ""),
+        ([chunk({"content": "\n", "tool_calls": [CALL]}), chunk({}, "tool_calls")], ""),
+        ([chunk({"tool_calls": [CALL]}, "tool_calls")], ""),
+        ([chunk({"content": "b", "tool_calls": [CALL]}, "tool_calls", usage=USAGE)], "b"),
     ],
 )
-def test_a_call_after_a_block_is_kept(space: str, after: list[Body]) -> None:
+def test_a_call_after_a_block_is_kept(space: str, after: list[Body], content: str) -> None:
     chunks = hidden(chunk({"content": "<think>a</think>" + space}), *after)
 
-    calls = [each["choices"][0]["delta"].get("tool_calls") for each in chunks]
-    assert [call for call in calls if call] == [[CALL]]
-    assert said(chunks) == ("a", "b" if "b" in json.dumps(after[0]["choices"][0]["delta"].get("content")) else "")
+    assert calls_in(chunks) == [[CALL]]
+    assert said(chunks) == ("a", content)
     assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
@@ -194,8 +203,7 @@ def test_a_call_after_a_block_is_kept(space: str, after: list[Body]) -> None:
 def test_a_call_beside_a_block_is_sent_once(text: str) -> None:
     chunks = hidden(chunk({"role": "assistant", "content": text, "tool_calls": [CALL]}, "tool_calls"))
 
-    calls = [each["choices"][0]["delta"].get("tool_calls") for each in chunks]
-    assert [call for call in calls if call] == [[CALL]]
+    assert calls_in(chunks) == [[CALL]]
     assert said(chunks)[0] == "a"
 
 
@@ -218,6 +226,14 @@ def test_what_an_answer_has_beside_its_text_is_kept() -> None:
         assert body in chunks
 
 
+def test_what_comes_while_a_block_may_begin_is_kept() -> None:
+    own = chunk({"reasoning_content": "own "})
+
+    chunks = hidden(chunk({"content": "<th"}), own, chunk({"content": "ink>a</think>b"}), STOP)
+
+    assert said(chunks) == ("own a", "b")
+
+
 def test_one_part_of_a_chunk_that_is_cut_has_its_logprobs() -> None:
     body = chunk({"content": "<think>a</think>b"})
     body["choices"][0]["logprobs"] = {"content": [1]}
@@ -230,7 +246,7 @@ def test_one_part_of_a_chunk_that_is_cut_has_its_logprobs() -> None:
 def test_half_a_character_beside_a_block_does_no_harm() -> None:
     data = json.dumps(chunk({"content": "<think>a</think>b"}, x="\ud83d")).encode()
 
-    (batch,) = hide_thinking([Batch([read_chunk(data)])])
+    (batch,) = passed_on([Batch([read_chunk(data)])])
 
     assert said([json.loads(each.data) for each in batch]) == ("a", "b")
 
@@ -244,7 +260,7 @@ def test_an_alarm_is_passed_on() -> None:
         Batch(),
     ]
 
-    assert [len(batch) for batch in hide_thinking(sent) if isinstance(batch, Batch)] == [0, 0, 2, 0]
+    assert [len(batch) for batch in passed_on(sent)] == [0, 0, 2, 0]
 
 
 def test_an_answer_that_is_given_up_is_closed_at_once() -> None:

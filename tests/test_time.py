@@ -267,15 +267,39 @@ def full_listener() -> Iterator[int]:
 
 
 def test_a_connection_that_is_not_made_in_time_is_a_timeout() -> None:
-    with full_listener() as port:
-        times: dict[str, Any] = {"CONNECT_S": 0.4, "FIRST_TOKEN_S": 1.5, "TOTAL_S": 3}
-        with running_server(LLM_BASE_URL=f"http://127.0.0.1:{port}/v1", LLM_API_KEY=KEY, **times) as server:
-            for is_streamed in (True, False):
-                with took() as waiting:
-                    got = server.ask(turn(stream=is_streamed))
+    times: dict[str, Any] = {"CONNECT_S": 0.4, "FIRST_TOKEN_S": 1.5, "TOTAL_S": 3}
+    with (
+        full_listener() as port,
+        running_server(LLM_BASE_URL=f"http://127.0.0.1:{port}/v1", LLM_API_KEY=KEY, **times) as server,
+    ):
+        for is_streamed in (True, False):
+            with took() as waiting:
+                got = server.ask(turn(stream=is_streamed))
 
-                assert_too_late(server, got)
-                assert 0.35 < waiting.seconds < 1.4
+            assert_too_late(server, got)
+            assert 0.35 < waiting.seconds < 0.8
+
+
+@contextmanager
+def deaf_listener() -> Iterator[int]:
+    """Give the port of a listener that takes a connection and reads nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield int(listener.getsockname()[1])
+
+
+def test_an_upstream_that_does_not_take_the_request_is_a_timeout() -> None:
+    times: dict[str, Any] = {"FIRST_TOKEN_S": 0.4, "TOTAL_S": 0.8, "KEEPALIVE_S": 0}
+    body = turn(messages=[{"role": "user", "content": "x" * 9_500_000}])
+    with (
+        deaf_listener() as port,
+        running_server(LLM_BASE_URL=f"http://127.0.0.1:{port}/v1", LLM_API_KEY=KEY, **times) as server,
+    ):
+        for is_streamed, limit_s in ((True, 0.4), (False, 0.8)):
+            with took() as waiting:
+                got = server.ask({**body, "stream": is_streamed})
+
+            assert_too_late(server, got)
+            assert limit_s < waiting.seconds < limit_s + 1.0
 
 
 # keepalives

@@ -7,7 +7,7 @@ import ssl
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -151,7 +151,7 @@ class TestTls:
 
         assert secure.wait_for_drop(asked) - closed_at < HANG_UP_S
 
-    @pytest.mark.parametrize("flaw", ["unknown CA", "another name", "expired", "no TLS at all"])
+    @pytest.mark.parametrize("flaw", ["unknown CA", "another name", "expired"])
     def test_a_certificate_that_proves_nothing_is_refused(
         self, session: Open, ca: trustme.CA, ca_file: str, upstream: ScriptedUpstream, flaw: str
     ) -> None:
@@ -162,15 +162,20 @@ class TestTls:
             tls = tls_of(ca, "127.0.0.2", "localhost")
         else:
             tls = tls_of(ca, "127.0.0.1", not_before=long_ago - timedelta(1), not_after=long_ago)
-        with (
-            scripted_upstream(tls=None if flaw == "no TLS at all" else tls) as odd,
-            pytest.raises(UpstreamRefused) as refused,
-        ):
-            session(ca_file=ca_file).get(odd.url.replace("http://", "https://"), timeout=3)
+        with scripted_upstream(tls=tls) as odd, pytest.raises(UpstreamRefused) as refused:
+            session(ca_file=ca_file).get(odd.url, timeout=3)
 
         assert odd.asked == []
         assert str(refused.value) == "The language model could not be reached."
         assert "SSL" in refused.value.detail
+
+    def test_a_server_without_tls_is_refused_at_an_https_address(self, session: Open) -> None:
+        with connected(session(), "https") as (got, sock):
+            sock.recv(65536)
+            sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+            with pytest.raises(UpstreamRefused, match="could not be reached"):
+                got.result()
 
     def test_a_wrong_certificate_is_a_502_that_tells_the_log_alone_why(self, secure: ScriptedUpstream) -> None:
         with running_server(LLM_BASE_URL=secure.url, LLM_API_KEY=KEY) as server:
@@ -280,7 +285,10 @@ class TestProxy:
         assert proxy.passed[0].target == f"http://{NAME}/v1/chat/completions?a=b"
 
 
-def tell(url: str, path: str = "", **more: Any) -> list[Any]:
+LAST = reply(200, COMPLETION, Connection="close")
+
+
+def tell(url: str, **more: Any) -> list[Any]:
     """Ask the upstream at this URL, and return what it says."""
     call = Call(Waits(), time.monotonic() + 5, stream=False)
     return list(Upstream(url, key=KEY, **more).ask({"model": "m", "messages": HELLO}, call))
@@ -303,7 +311,7 @@ class TestAddresses:
         ],
     )
     def test_path_and_query_are_kept(self, upstream: ScriptedUpstream, written: str, target: str) -> None:
-        upstream.say(reply(200, COMPLETION))
+        upstream.say(LAST)
 
         tell(f"http://127.0.0.1:{upstream.port}{written}")
 
@@ -312,7 +320,7 @@ class TestAddresses:
     @pytest.mark.parametrize("is_secure", [False, True])
     def test_an_ipv6_address_is_reached(self, ca: trustme.CA, ca_file: str, is_secure: bool) -> None:
         with scripted_upstream("::1", tls_of(ca, "::1") if is_secure else None) as upstream:
-            upstream.say(reply(200, COMPLETION))
+            upstream.say(LAST)
 
             (completion,) = tell(upstream.url, ca_file=ca_file)
 
@@ -320,7 +328,7 @@ class TestAddresses:
         assert upstream.wait_for(1).headers["host"] == f"[::1]:{upstream.port}"
 
     def test_a_name_is_resolved(self, upstream: ScriptedUpstream) -> None:
-        upstream.say(reply(200, COMPLETION))
+        upstream.say(LAST)
 
         tell(f"http://localhost:{upstream.port}/v1")
 
@@ -377,7 +385,7 @@ class TestSession:
     def test_content_is_iterated_as_it_comes(self, session: Open, upstream: ScriptedUpstream) -> None:
         upstream.say([HEAD, framed(b"one"), "hold"])
 
-        got = session().get(upstream.url, stream=True)
+        got = session().get(upstream.url, stream=True, timeout=5)
         first = next(got.iter_content(None))
         got.close()
 
@@ -404,19 +412,15 @@ class TestSession:
         assert len({asked.connection for asked in upstream.asked}) == 1
 
     def test_the_end_of_the_session_closes_what_was_kept(self, session: Open) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            asking = session()
-            with ThreadPoolExecutor(1) as pool:
-                got = pool.submit(asking.get, f"http://127.0.0.1:{listener.getsockname()[1]}/")
-                sock, _ = listener.accept()
-                with sock:
-                    sock.recv(65536)
-                    sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-                    assert got.result().status_code == 200
-                    asking.close()
-                    sock.settimeout(5)
+        asking = session()
+        with connected(asking, "http") as (got, sock):
+            sock.recv(65536)
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            assert got.result().status_code == 200
 
-                    assert sock.recv(1) == b""
+            asking.close()
+
+            assert sock.recv(1) == b""
 
     def test_redirects_are_the_sessions_to_follow(self, session: Open, upstream: ScriptedUpstream) -> None:
         upstream.say(reply(302, b"", Location="/elsewhere"), reply(200, {"here": True}))
@@ -503,6 +507,17 @@ class TestSession:
             session().get(upstream.url, headers=headers)
 
         assert upstream.asked == []
+
+
+@contextmanager
+def connected(asking: requests.Session, scheme: str) -> Iterator[tuple["Future[requests.Response]", socket.socket]]:
+    """Send a GET, and return the response that is to come and the server's end of the connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        got = pool.submit(asking.get, f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/", timeout=5)
+        sock, _ = listener.accept()
+        with sock:
+            sock.settimeout(5)
+            yield got, sock
 
 
 @contextmanager

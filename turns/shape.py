@@ -98,7 +98,9 @@ class Shape:
         chunk = event.chunk
         self._adopted = True
         if chunk.id and chunk.object == CHUNK and isinstance(chunk.created, int) and chunk.created:
-            self._id, self._created = chunk.id, chunk.created
+            self._id = chunk.id
+            if not self._roles:
+                self._created = chunk.created  # else a waiting message has gone out with ours
         self.model = chunk.model or self.model
 
     def _reshape_choice(
@@ -106,7 +108,7 @@ class Shape:
     ) -> list[bytes]:
         index = choice["index"] if isinstance(choice.get("index"), int) else place
         delta = dict(choice["delta"]) if isinstance(choice.get("delta"), dict) else {}
-        head = {**body, **self._head(), "model": body.get("model") or self.model}
+        head = {**body, **self._head(), "model": event.chunk.model or self.model}
         if event.chunk.id == WAITING_ID:
             head["id"] = WAITING_ID
         rest = {key: value for key, value in choice.items() if key not in ("index", "delta", "finish_reason")}

@@ -51,9 +51,10 @@ class _Block:
             return self._inside(each)
         start = self._text.lstrip()
         if start.startswith(_OPEN):
-            self._is_open, self._held = True, []
+            self._is_open = True
             self._text = start[len(_OPEN) :]
-            return self._inside(each)
+            # of what was held, the tag's own text is gone, and all else goes on
+            return [held for held in self.end() if not held.text] + self._inside(each)
         if not start and not self._held and not _finish_of(each):
             # a role, or reasoning of its own: it cannot be part of the block
             return [each]
@@ -110,10 +111,12 @@ def _recut(each: Event, thought: str, said: str) -> list[Event]:
 
 
 def _hidden(completion: Completion) -> Completion:
-    found = _BLOCK.match(completion.text)
-    if not found:
-        return completion
-    message = completion.body["choices"][0]["message"]
-    message["reasoning_content"] = (message.get("reasoning_content") or "") + found[1]
-    message["content"] = completion.text[found.end() :]
-    return read_completion(msgspec.json.encode(completion.body))
+    found = False
+    for choice in completion.body["choices"]:
+        message = choice.get("message")
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, str) and (block := _BLOCK.match(content)):
+            message["reasoning_content"] = (message.get("reasoning_content") or "") + block[1]
+            message["content"] = content[block.end() :]
+            found = True
+    return read_completion(msgspec.json.encode(completion.body)) if found else completion

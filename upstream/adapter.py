@@ -41,10 +41,12 @@ class Exchange:
         self.read_s: float | None = None  # what `read` and `stream` wait for each read
 
     def send(self, data: bytes) -> None:
-        """Send the request; raise StaleConnection or UpstreamBroken."""
+        """Send the request; raise StaleConnection, UpstreamBroken or UpstreamTimeout."""
         assert self._connection
         try:
-            self._connection.send(data)
+            self._connection.send(data, self._waits.send_s)
+        except TimeoutError:
+            raise UpstreamTimeout("The language model did not take the request.", code="upstream_timeout") from None
         except OSError as error:
             raise self._cut_off(error) from None
 
@@ -73,6 +75,7 @@ class Exchange:
             data = self._recv(until)
             if data is None or data:
                 return data
+        self.close()
         return b""
 
     def _recv(self, until: float) -> bytes | None:
@@ -91,7 +94,9 @@ class Exchange:
                 return b""
             self._parser.eof()
         except (OSError, MalformedResponse) as error:
-            raise self._cut_off(error) from None
+            broken = self._cut_off(error)
+            self._release(keep=False)
+            raise broken from None
         return b""
 
     def _cut_off(self, error: Exception) -> UpstreamBroken:
@@ -108,6 +113,7 @@ class Exchange:
             return b"".join(self.stream())
         block = self.read1(inf if self.read_s is None else time.monotonic() + self.read_s)
         if block is None:
+            self._release(keep=False)
             raise UpstreamTimeout("The answer came to a stop.", code="upstream_timeout")
         return block
 

@@ -123,7 +123,7 @@ class Upstream:
         while True:
             pause = _RETRY_PAUSE_S
             try:
-                response = self._post(self._chat, data, call)
+                response = self._post(self._chat, data, call, deadline)
                 exchange = _exchange(response)
                 try:
                     while not exchange.head(min(deadline, call.alarm)):
@@ -149,7 +149,9 @@ class Upstream:
             call.retried = True
             call.waits.pause(resume)
 
-    def _post(self, template: requests.PreparedRequest, data: bytes | None, call: Call) -> requests.Response:
+    def _post(
+        self, template: requests.PreparedRequest, data: bytes | None, call: Call, deadline: float
+    ) -> requests.Response:
         request = requests.PreparedRequest()
         request.method, request.url, request.headers, request.body = (
             template.method,
@@ -162,6 +164,7 @@ class Upstream:
             self._sign(request, call.key)
         call.signed_with = self._key or call.key
         call.waits.connect_s = self._limits.connect_s
+        call.waits.send_s = max(0.001, deadline - time.monotonic())
         timeout: Any = call.waits
         return self._session.send(request, stream=True, allow_redirects=False, timeout=timeout, proxies={})
 
@@ -176,7 +179,7 @@ class Upstream:
         return refusal(response.status_code, response.headers, body, call.signed_with, pass_through=not self._key)
 
     def _get_models(self, call: Call) -> tuple[requests.Response, bytes]:
-        response = self._post(self._list, None, call)
+        response = self._post(self._list, None, call, call.until)
         with closing(_exchange(response)) as exchange:
             if not exchange.head(call.until):
                 raise too_late()

@@ -14,7 +14,6 @@ from upstream.http1 import MalformedResponse, ResponseParser, request_head
 READ_SIZE = 64 * 1024
 IDLE_S = 55.0
 """How long a connection is kept unused: many servers and load balancers drop theirs after a minute."""
-_SEND_S = 10.0
 
 
 class Connection:
@@ -26,13 +25,13 @@ class Connection:
         self.used = False
         self.idle_since = 0.0
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes, within_s: float) -> None:
         """Send a whole request; raise OSError."""
         sent = 0
         with contextlib.suppress(BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             sent = self.sock.send(data)
         if sent < len(data):
-            self.sock.settimeout(_SEND_S)
+            self.sock.settimeout(within_s)
             self.sock.sendall(memoryview(data)[sent:])
             self.sock.settimeout(0.0)
 

@@ -29,6 +29,7 @@ class EventReader:
         self._decoder = EventDecoder()
         self._has_token = False
         self._has_finish = False
+        self._unfinished = {0}  # the choices that are still to say that they have finished
         self._is_over = False
         self._failure: Failure | None = None
 
@@ -87,10 +88,13 @@ class EventReader:
         if not self._has_token:
             self._has_token = is_token(chunk)
         for choice in chunk.choices or ():
+            if choice.finish_reason == "error":
+                raise broken("it finished with an error")
             if choice.finish_reason:
-                if choice.finish_reason == "error":
-                    raise broken("it finished with an error")
-                self._has_finish = True
+                self._unfinished.discard(choice.index or 0)
+                self._has_finish = not self._unfinished
+            elif choice.index:
+                self._unfinished.add(choice.index)
 
     def _refusal_in(self, chunk: Chunk) -> Failure | None:
         return refusal_in(chunk, self._call.signed_with, pass_through=self._call.key is not None)

@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
-from protocol.chunks import Chunk
+from protocol.chunks import Chunk, read_body
 from protocol.errors import Failure, Unauthorized, UpstreamStatus
 from protocol.redaction import for_caller, for_log
 
-_TITLE = re.compile(r"<title[^>]*>(.{0,200}?)</title>", re.IGNORECASE | re.DOTALL)
+_TITLE = re.compile(r"<title[^<>]{0,200}>(.{0,200}?)</title>", re.IGNORECASE | re.DOTALL)
 _RETRY_AFTER = re.compile(r"[0-9]{1,9}|[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT")
 # the request itself is at fault: sending it again, here or elsewhere, would not help
 _CALLERS_FAULT = (400, 404, 413, 422)
@@ -37,7 +37,8 @@ def refusal(
     `key` is the one that was sent: an upstream may quote it. With `pass_through` it is the caller's own.
     """
     said = _message(body)
-    detail = f"upstream status {status}: {for_log(said, key)}"
+    original = said or body[:200].decode("utf-8", "replace")
+    detail = f"upstream status {status}: {for_log(original, key)}"
     if status in (401, 403):
         if pass_through:
             return Unauthorized(
@@ -88,8 +89,8 @@ def refusal_in(chunk: Chunk, key: str | None = None, *, pass_through: bool) -> F
 def _message(body: bytes) -> str:
     """Find the sentence in an error's body: OpenAI's object, its many relatives, a page's title, or plain text."""
     try:
-        found: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        _, found = read_body(body)
+    except ValueError:
         text = body.decode("utf-8", "replace")
         if title := _TITLE.search(text):
             return title[1].strip()

@@ -12,8 +12,9 @@ class Waits:
     A turn has its own kind, which also sees its caller hang up. Times are seconds of `time.monotonic()`.
     """
 
-    def __init__(self, connect_s: float = 3.0) -> None:
+    def __init__(self, connect_s: float = 3.0, send_s: float = 10.0) -> None:
         self.connect_s = connect_s
+        self.send_s = send_s
 
     def readable(self, sock: socket | None, until: float = inf) -> bool:
         """Wait until there is something to read (or the end) and return True, or until then and return False."""
