@@ -147,13 +147,16 @@ def _without_oddities(body: dict[str, Any]) -> dict[str, Any]:
     return seen
 
 
+_SEEN_AS_IT_IS = ("tool_calls", "audio", "function_call")
+
+
 def _plain_choice(choice: dict[str, Any]) -> dict[str, Any]:
     plain = {key: choice[key] for key in ("index",) if type(choice.get(key)) is int}
     plain |= {key: choice[key] for key in ("finish_reason",) if isinstance(choice.get(key), str)}
     if isinstance(delta := choice.get("delta"), dict):
-        texts = {key: value for key, value in delta.items() if isinstance(value, str)}
-        lists = {key: value for key, value in delta.items() if key == "tool_calls" and isinstance(value, list)}
-        plain["delta"] = texts | lists | {key: delta[key] for key in ("audio", "function_call") if key in delta}
+        plain["delta"] = {key: value for key, value in delta.items() if key in _SEEN_AS_IT_IS or isinstance(value, str)}
+        if not isinstance(delta.get("tool_calls"), list):
+            plain["delta"].pop("tool_calls", None)
     return plain
 
 

@@ -50,6 +50,11 @@ def again(times: int, *steps: Step) -> list[Step]:
 
 ROLE = chunk({"role": "assistant", "content": ""})
 STOP = chunk({}, "stop")
+SPOKEN = chunk({"content": "Hello"})
+BEGUN = HEAD + framed(event(ROLE) + event(SPOKEN))
+"""A good stream's first half."""
+REST = framed(event(STOP) + DONE) + END
+"""A good stream's second half."""
 
 
 def answer(*texts: str, usage: dict[str, int] | None = None) -> list[Step]:

@@ -11,6 +11,7 @@ from scripted_upstream import (
     END,
     HEAD,
     ROLE,
+    SPOKEN,
     STOP,
     ScriptedUpstream,
     Step,
@@ -24,7 +25,6 @@ from scripted_upstream import (
 )
 from stream_rules import read_failed_stream, read_failure, read_good_stream
 
-SPOKEN = chunk({"content": "Hello"})
 BOTH = pytest.mark.parametrize("is_streamed", [True, False], ids=["stream", "plain"])
 
 

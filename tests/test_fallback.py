@@ -9,9 +9,9 @@ from running_server import KEY, RunningServer, running_server, turn
 from scripted_upstream import (
     HEAD,
     ROLE,
+    SPOKEN,
     ScriptedUpstream,
     Step,
-    chunk,
     event,
     framed,
     reply,
@@ -20,7 +20,6 @@ from scripted_upstream import (
 from stream_rules import read_failed_stream, read_failure, read_good_stream
 
 FALLBACK = "One moment, please."
-SPOKEN = chunk({"content": "Hello"})
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from running_server import KEY, RunningServer, read_until, turn
 from scripted_upstream import (
+    BEGUN,
     COMPLETION,
-    DONE,
-    END,
     HEAD,
+    REST,
     ROLE,
+    SPOKEN,
     STOP,
     ScriptedUpstream,
     Step,
@@ -26,9 +27,6 @@ from scripted_upstream import (
     reply,
 )
 
-SPOKEN = chunk({"content": "Hello"})
-START = HEAD + framed(event(ROLE) + event(SPOKEN))
-REST = framed(event(STOP) + DONE) + END
 NEXT = b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n"
 DROP_S = 0.2
 """How soon a hang-up must reach the upstream."""
@@ -44,8 +42,8 @@ MOMENTS: dict[str, tuple[list[Step], bool, bytes]] = {
     "before the first token": ([HEAD + framed(event(ROLE)), "hold"], True, b""),
     "among comments": ([HEAD, *again(40, framed(b": processing\n\n"), 0.05)], True, b""),
     "after a keepalive": ([HEAD, "hold"], True, b": keepalive"),
-    "in the middle": ([START, "hold"], True, b"Hello"),
-    "while it speaks": ([START, *again(100, 0.02, framed(event(SPOKEN)))], True, b"Hello"),
+    "in the middle": ([BEGUN, "hold"], True, b"Hello"),
+    "while it speaks": ([BEGUN, *again(100, 0.02, framed(event(SPOKEN)))], True, b"Hello"),
     "after the finish": ([HEAD + framed(event(SPOKEN) + event(STOP)), "hold"], True, b"Hello"),
     "before a whole answer": (["hold"], False, b""),
     "in the middle of a whole answer": ([PLAIN[:-9], "hold"], False, b""),
@@ -130,7 +128,7 @@ def open_files(pid: int) -> int:
 
 
 def test_nothing_is_left_open_by_callers_who_hung_up(either: RunningServer, upstream: ScriptedUpstream) -> None:
-    upstream.say([START, "hold"])
+    upstream.say([BEGUN, "hold"])
     before = open_files(either.process.pid)
     callers = [either.open() for _ in range(30)]
     for caller in callers:
@@ -156,7 +154,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 
 def test_many_hang_ups_at_once_are_all_seen(server: RunningServer, upstream: ScriptedUpstream) -> None:
-    upstream.say([START, "hold"])
+    upstream.say([BEGUN, "hold"])
     callers = [server.open() for _ in range(40)]
     for caller in callers:
         read_until(caller, b"Hello")
@@ -182,7 +180,7 @@ def cpu_s(pid: int) -> float:
 def test_bytes_of_a_next_request_cost_no_cpu_and_hold_nothing_up(
     either: RunningServer, upstream: ScriptedUpstream
 ) -> None:
-    upstream.say([START, 0.7, REST])
+    upstream.say([BEGUN, 0.7, REST])
     with either.open() as caller:
         read_until(caller, b"Hello")
         before = cpu_s(either.process.pid)
@@ -197,7 +195,7 @@ def test_bytes_of_a_next_request_cost_no_cpu_and_hold_nothing_up(
 def test_a_next_request_that_came_early_is_answered_after_this_one(
     server: RunningServer, upstream: ScriptedUpstream
 ) -> None:
-    upstream.say([START, 0.1, REST])
+    upstream.say([BEGUN, 0.1, REST])
 
     with server.open() as caller:
         read_until(caller, b"Hello")
@@ -209,7 +207,7 @@ def test_a_turn_that_came_early_can_be_hung_up_on(server: RunningServer, upstrea
     body = json.dumps(turn()).encode()
     head = f"POST /chat/completions HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {KEY}\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    upstream.say([START, 0.1, REST], [START, "hold"])
+    upstream.say([BEGUN, 0.1, REST], [BEGUN, "hold"])
     caller = server.open()
     upstream.wait_for(1)
     caller.sendall(head.encode() + body)
@@ -228,7 +226,7 @@ MUCH = framed(event(chunk({"content": "x" * 8000})) * 8)
 
 
 def test_a_caller_who_does_not_read_is_given_up(either: RunningServer, upstream: ScriptedUpstream) -> None:
-    upstream.say([START, *again(4000, MUCH)])
+    upstream.say([BEGUN, *again(4000, MUCH)])
 
     with either.open(headers={"X-Request-Id": "reads-nothing"}):
         asked = upstream.wait_for(1)
@@ -255,7 +253,7 @@ def test_a_caller_who_does_not_read_a_whole_answer_is_given_up(
 def test_a_caller_who_hangs_up_in_the_middle_of_a_write_is_no_slow_one(
     either: RunningServer, upstream: ScriptedUpstream
 ) -> None:
-    upstream.say([START, *again(4000, MUCH)])
+    upstream.say([BEGUN, *again(4000, MUCH)])
     caller = either.open(headers={"X-Request-Id": "leaves-in-a-write"})
     read_until(caller, b"x" * 8000)
 
@@ -266,7 +264,7 @@ def test_a_caller_who_hangs_up_in_the_middle_of_a_write_is_no_slow_one(
 
 
 def test_a_caller_who_reads_slowly_gets_everything(server: RunningServer, upstream: ScriptedUpstream) -> None:
-    upstream.say([START, *again(200, MUCH), REST])
+    upstream.say([BEGUN, *again(200, MUCH), REST])
     began = time.monotonic()
     got, last = 0, b""
 

@@ -3,12 +3,15 @@
 import pytest
 from running_server import KEY, RunningServer, read_until, running_server, turn
 from scripted_upstream import (
+    BEGUN,
     CLOSING_HEAD,
     COMPLETION,
     DONE,
     END,
     HEAD,
+    REST,
     ROLE,
+    SPOKEN,
     STOP,
     ScriptedUpstream,
     Step,
@@ -20,10 +23,6 @@ from scripted_upstream import (
     reply,
 )
 from stream_rules import read_good_stream
-
-SPOKEN = chunk({"content": "Hello"})
-BEGUN = HEAD + framed(event(ROLE) + event(SPOKEN))
-REST = framed(event(STOP) + DONE) + END
 
 KEPT: dict[str, tuple[list[Step], bool]] = {
     "a stream": (answer("Hello", " there."), True),

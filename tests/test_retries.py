@@ -10,11 +10,11 @@ from scripted_upstream import (
     END,
     HEAD,
     ROLE,
+    SPOKEN,
     STOP,
     ScriptedUpstream,
     Step,
     answer,
-    chunk,
     event,
     framed,
     raw_stream,
@@ -22,7 +22,6 @@ from scripted_upstream import (
 )
 from stream_rules import read_failed_stream, read_failure, read_good_stream
 
-SPOKEN = chunk({"content": "Hello"})
 FINISHED = event(ROLE) + event(SPOKEN) + event(STOP) + DONE
 BOTH = pytest.mark.parametrize("is_streamed", [True, False], ids=["stream", "plain"])
 

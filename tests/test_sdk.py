@@ -28,6 +28,8 @@ from scripted_upstream import (
     stream,
 )
 
+pytestmark = pytest.mark.once
+
 VARIANTS = ["raw", "helper", "async raw", "async helper"]
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 HI = chunk({"content": "Hi"})
@@ -281,15 +283,17 @@ AFTER: dict[str, list[Step]] = {
 
 
 class TestErrors:
-    @pytest.mark.parametrize("name", BEFORE)
+    @pytest.mark.parametrize(
+        ("name", "streamed"), [*((name, True) for name in BEFORE), ("400", False), ("429", False), ("500", False)]
+    )
     def test_a_failure_before_the_first_token_raises_with_its_status(
-        self, sdk: Sdk, variant: str, upstream: ScriptedUpstream, name: str
+        self, sdk: Sdk, variant: str, upstream: ScriptedUpstream, name: str, streamed: bool
     ) -> None:
         script, error, code = BEFORE[name]
         upstream.say(script)
 
         with pytest.raises(error) as raised:
-            sdk.hear(variant)
+            (sdk.hear if streamed else sdk.ask)(variant)
 
         assert raised.value.code == code
         assert raised.value.type
@@ -308,18 +312,6 @@ class TestErrors:
         assert not isinstance(raised.value, (openai.APIStatusError, openai.APIConnectionError))
         assert raised.value.code and raised.value.code.startswith("upstream_")
         assert raised.value.message
-
-    @pytest.mark.parametrize("name", ["400", "500", "429"])
-    def test_a_whole_answer_that_fails_raises_with_its_status(
-        self, sdk: Sdk, variant: str, upstream: ScriptedUpstream, name: str
-    ) -> None:
-        script, error, code = BEFORE[name]
-        upstream.say(script)
-
-        with pytest.raises(error) as raised:
-            sdk.ask(variant)
-
-        assert raised.value.code == code
 
     def test_a_wrong_key_raises(self, sdk: Sdk, variant: str) -> None:
         sdk.key = "sk-wrong"

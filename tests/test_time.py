@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from running_server import KEY, Answer, RunningServer, running_server, turn
 from scripted_upstream import (
+    BEGUN,
     COMPLETION,
     DONE,
     END,
     HEAD,
+    REST,
     ROLE,
-    STOP,
+    SPOKEN,
     ScriptedUpstream,
     Step,
     again,
@@ -27,9 +29,6 @@ from stream_rules import read_error, read_failed_stream, read_good_stream
 from together import Told, ask_together
 
 KEEPALIVE = b": keepalive\n\n"
-SPOKEN = chunk({"content": "Hello"})
-START = HEAD + framed(event(ROLE) + event(SPOKEN))
-REST = framed(event(STOP) + DONE) + END
 
 
 @pytest.fixture(scope="module")
@@ -142,10 +141,10 @@ def test_a_finish_is_a_token(silent: RunningServer, upstream: ScriptedUpstream) 
 
 
 STALLS: dict[str, list[Step]] = {
-    "silence": [START, "hold"],
-    "comments": [START, *again(40, COMMENT, 0.05)],
-    "half an event": [START, framed(event(SPOKEN)[:30]), "hold"],
-    "byte by byte": [START, *(step for byte in event(SPOKEN) for step in (framed(bytes([byte])), 0.05))],
+    "silence": [BEGUN, "hold"],
+    "comments": [BEGUN, *again(40, COMMENT, 0.05)],
+    "half an event": [BEGUN, framed(event(SPOKEN)[:30]), "hold"],
+    "byte by byte": [BEGUN, *(step for byte in event(SPOKEN) for step in (framed(bytes([byte])), 0.05))],
     "silence after reasoning": [HEAD + framed(event(chunk({"reasoning_content": "Hm"}))), "hold"],
 }
 
@@ -172,13 +171,13 @@ def test_a_stall_between_two_events_ends_the_stream_with_an_error(
 
 
 def test_a_stream_that_goes_on_is_no_stall(silent: RunningServer, upstream: ScriptedUpstream) -> None:
-    upstream.say([START, *again(3, 0.15, framed(event(SPOKEN))), 0.15, REST])
+    upstream.say([BEGUN, *again(3, 0.15, framed(event(SPOKEN))), 0.15, REST])
 
     assert read_good_stream(silent.ask()).text == "Hello" * 4
 
 
 def test_an_answer_that_goes_on_for_ever_is_ended(silent: RunningServer, upstream: ScriptedUpstream) -> None:
-    upstream.say([START, *again(40, 0.1, framed(event(SPOKEN)))])
+    upstream.say([BEGUN, *again(40, 0.1, framed(event(SPOKEN)))])
 
     with took() as waiting:
         got = silent.ask()
@@ -192,7 +191,7 @@ def test_an_answer_that_goes_on_for_ever_is_ended(silent: RunningServer, upstrea
 def test_an_answer_that_goes_on_for_ever_without_a_pause_is_ended(
     silent: RunningServer, upstream: ScriptedUpstream
 ) -> None:
-    upstream.say([START, *again(400_000, framed(event(SPOKEN) * 50))])
+    upstream.say([BEGUN, *again(400_000, framed(event(SPOKEN) * 50))])
     last = b""
 
     with silent.open() as sock, took() as waiting:
@@ -306,7 +305,7 @@ def test_an_upstream_that_does_not_take_the_request_is_a_timeout() -> None:
 
 
 def test_a_stream_is_opened_after_a_while_of_silence(server: RunningServer, upstream: ScriptedUpstream) -> None:
-    upstream.say([0.7, START + REST])
+    upstream.say([0.7, BEGUN + REST])
 
     with server.open() as sock, took() as waiting:
         got = sock.recv(65536)
@@ -318,11 +317,11 @@ def test_a_stream_is_opened_after_a_while_of_silence(server: RunningServer, upst
 
 
 SILENCES: dict[str, list[Step]] = {
-    "before the head": [0.7, START + REST],
+    "before the head": [0.7, BEGUN + REST],
     "before the role": [HEAD, 0.7, framed(event(ROLE) + event(SPOKEN)) + REST],
     "before the text": [HEAD + framed(event(ROLE)), 0.7, framed(event(SPOKEN)) + REST],
     "among comments": [HEAD, *again(14, COMMENT, 0.05), framed(event(ROLE) + event(SPOKEN)) + REST],
-    "after the text": [START, 0.7, REST],
+    "after the text": [BEGUN, 0.7, REST],
 }
 
 
@@ -341,7 +340,7 @@ def test_keepalives_are_sent_again_and_again(kept_alive: dict[str, Told], name: 
 
 
 def test_no_keepalive_is_sent_where_the_stream_goes_on(server: RunningServer, upstream: ScriptedUpstream) -> None:
-    upstream.say([START, *again(5, 0.15, framed(event(SPOKEN))), REST])
+    upstream.say([BEGUN, *again(5, 0.15, framed(event(SPOKEN))), REST])
 
     said = read_good_stream(server.ask())
 
@@ -350,7 +349,7 @@ def test_no_keepalive_is_sent_where_the_stream_goes_on(server: RunningServer, up
 
 
 def test_no_keepalive_is_sent_where_they_are_off(silent: RunningServer, upstream: ScriptedUpstream) -> None:
-    upstream.say([0.2, START, 0.2, REST])
+    upstream.say([0.2, BEGUN, 0.2, REST])
 
     assert read_good_stream(silent.ask()).keepalives == 0
 
@@ -392,7 +391,7 @@ def test_a_failure_after_the_first_keepalive_ends_the_stream_with_an_error(
 
 
 def test_keepalives_go_on_while_a_second_try_is_waited_for(server: RunningServer, upstream: ScriptedUpstream) -> None:
-    upstream.say([0.2, *reply(503, {}, Retry_After="0.15")], [0.3, START + REST])
+    upstream.say([0.2, *reply(503, {}, Retry_After="0.15")], [0.3, BEGUN + REST])
 
     with server.open() as sock, took() as waiting:
         got = sock.recv(65536)

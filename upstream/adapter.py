@@ -109,18 +109,19 @@ class Exchange:
 
     def read(self, amt: int | None = None, decode_content: bool = True) -> bytes:
         """Return the next bytes of the body, or with no amount all of it; raise UpstreamTimeout."""
-        if amt is None:
-            return b"".join(self.stream())
+        return b"".join(self.stream()) if amt is None else self._next()
+
+    def stream(self, amt: int | None = None, decode_content: bool = True) -> Iterator[bytes]:
+        """Yield the body as it comes; raise UpstreamTimeout."""
+        while block := self._next():
+            yield block
+
+    def _next(self) -> bytes:
         block = self.read1(inf if self.read_s is None else time.monotonic() + self.read_s)
         if block is None:
             self._release(keep=False)
             raise UpstreamTimeout("The answer came to a stop.", code="upstream_timeout")
         return block
-
-    def stream(self, amt: int = 1, decode_content: bool = True) -> Iterator[bytes]:
-        """Yield the body as it comes; raise UpstreamTimeout."""
-        while block := self.read(amt):
-            yield block
 
     def close(self) -> None:
         """Keep the connection if the response has ended well, else close it."""
