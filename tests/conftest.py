@@ -1,5 +1,6 @@
 """What tests share: a scripted upstream, and the real server in front of it."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,33 @@ from scripted_upstream import ScriptedUpstream, answer, scripted_upstream
 # on a machine that is busy an example may take its time
 hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
+
+
+# what takes longest and is the same in every Python; script/test runs it with one of them
+ONCE = {
+    "test_access",
+    "test_benchmarks",
+    "test_docs_commands",
+    "test_retries",
+    "test_sdk",
+    "test_start",
+    "test_status",
+    "test_time",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the files that one Python is enough for."""
+    for item in items:
+        if item.path.stem in ONCE:
+            item.add_marker(pytest.mark.once)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail what was not run where everything must be, as in CI; pytest's summary names it."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("ALL") == "1" and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")
