@@ -2,8 +2,13 @@
 
 from flask import Flask
 
-from blueprints import chat, gate, models, status
+from blueprints import chat, gate, models, rag, status
 from environment import announce, load_or_exit
+from knowledge.commands import Look, knowledge_commands
+from knowledge.grounding import reference
+from knowledge.phrases import Phrases
+from knowledge.remote import RetrievalService
+from knowledge.source import BUNDLED, Documents, Knowledge, private_index
 from settings import Settings
 from turns.record import configure_logging
 from turns.turn import Model, Service
@@ -12,8 +17,11 @@ from upstream.client import Upstream
 from upstream.demo.model import DemoModel
 
 
-def create_app(settings: Settings | None = None) -> Flask:
-    """Build the server from its settings, or from those of the environment."""
+def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Flask:
+    """Build the server from its settings, or from those of the environment.
+
+    With `indexes` it keeps the index of its documents itself: under gunicorn the arbiter does, for all workers.
+    """
     if settings is None:
         settings, warnings = load_or_exit()
         announce(settings, warnings)
@@ -35,6 +43,17 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     gate.guard(app, gate.Access(settings.caller_keys, settings.is_pass_through, settings.allow_pass_through))
     app.register_blueprint(chat.bp)
+    if not settings.is_pass_through:
+        known = _knowledge(settings, indexes)
+        app.register_blueprint(rag.blueprint(_rag(settings, known)))
+        look = Look(
+            known,
+            settings.knowledge_index,
+            settings.knowledge_passages,
+            settings.knowledge_budget,
+            settings.knowledge_place,
+        )
+        app.cli.add_command(knowledge_commands(look))
     app.register_blueprint(models.bp)
     app.register_blueprint(status.bp)
     app.register_blueprint(status.health_bp)
@@ -43,7 +62,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 def _model(settings: Settings) -> Model:
     if settings.is_demo:
-        return DemoModel()
+        return DemoModel(reference)
     proxy = settings.llm_proxy
     return Upstream(
         settings.upstream_url,
@@ -54,6 +73,30 @@ def _model(settings: Settings) -> Model:
         limits=Limits(settings.connect_s, settings.first_token_s, settings.stall_s, settings.total_s),
         proxies={"http": proxy, "https": proxy} if proxy else {},
         ca_file=str(settings.llm_ca_file) if settings.llm_ca_file else None,
+    )
+
+
+def _knowledge(settings: Settings, indexes: bool) -> Knowledge:
+    if settings.knowledge_url:
+        ca_file = str(settings.llm_ca_file) if settings.llm_ca_file else None
+        timeout_s = settings.knowledge_timeout_ms / 1000
+        return RetrievalService(
+            settings.knowledge_url, settings.knowledge_id, settings.knowledge_key, timeout_s, ca_file
+        )
+    index = settings.knowledge_index or private_index()
+    return Documents(settings.knowledge_dir or BUNDLED, index, indexes=indexes)
+
+
+def _rag(settings: Settings, known: Knowledge) -> rag.Rag:
+    after_ms = settings.rag_waiting_after_ms
+    return rag.Rag(
+        known,
+        Phrases({"en": settings.rag_waiting_en, "zh": settings.rag_waiting_zh}),
+        limit=settings.knowledge_passages,
+        budget=settings.knowledge_budget,
+        place=settings.knowledge_place,
+        waits_after_s=None if after_ms < 0 else after_ms / 1000,
+        cites=settings.knowledge_cite,
     )
 
 

@@ -23,7 +23,7 @@ from settings import HEADER_NAME, Settings
 
 ROOT = Path(__file__).resolve().parent
 PLACEHOLDER = "your-api-key-here"
-_PREFIXES = ("LLM_", "SERVER_", "ALLOW_")
+_PREFIXES = ("LLM_", "SERVER_", "ALLOW_", "KNOWLEDGE_", "RAG_")
 _OUR_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "content-type"})
 
 
@@ -52,6 +52,7 @@ def load(environ: Mapping[str, str] | None = None) -> tuple[Settings, list[str]]
         settings = _with_well_known(settings, given)
         _check_upstream(settings)
     _check_callers(settings)
+    _check_knowledge(settings)
     return settings, warnings + _unknown(given)
 
 
@@ -85,7 +86,8 @@ def _read(name: str, kind: Any, value: str) -> Any:
     wrong = BadSetting(f"{name} must be {(meta.extra or {})['must']}")
     try:
         if plain in (tuple[str, ...], frozenset[str]):
-            parts = [part.strip() for part in value.split(",") if part.strip()]
+            separator = "|" if "|" in str((meta.extra or {})["must"]) else ","
+            parts = [part.strip() for part in value.split(separator) if part.strip()]
             if not parts and plain == tuple[str, ...]:
                 raise wrong  # keys were meant, and there are none: that must not open the server to all
             return plain(parts)
@@ -146,6 +148,7 @@ def _check_callers(settings: Settings) -> None:
     for name, keys in {
         "LLM_API_KEY": [settings.llm_api_key or ""],
         "SERVER_API_KEYS": settings.server_api_keys,
+        "KNOWLEDGE_KEY": [settings.knowledge_key or ""],
     }.items():
         if not all(_is_printable(key) and " " not in key for key in keys):
             raise BadSetting(f"{name} must hold printable ASCII characters only, and no blanks")
@@ -154,6 +157,15 @@ def _check_callers(settings: Settings) -> None:
             "HOST lets others reach this server, which checks no key of its own: set LLM_API_KEY or SERVER_API_KEYS, "
             "or ALLOW_PASS_THROUGH=1"
         )
+
+
+def _check_knowledge(settings: Settings) -> None:
+    if settings.knowledge_url:
+        _url("KNOWLEDGE_URL", settings.knowledge_url)
+    elif settings.knowledge_dir and not settings.knowledge_dir.is_dir():
+        raise BadSetting("KNOWLEDGE_DIR must be a folder that exists")
+    if settings.knowledge_index and not settings.knowledge_index.absolute().parent.is_dir():
+        raise BadSetting("KNOWLEDGE_INDEX must be a file's path in a folder that exists")
 
 
 def _is_printable(text: str) -> bool:

@@ -1,5 +1,6 @@
 """How gunicorn runs this server: workers, limits, and what it refuses to start with."""
 
+import gevent
 from gevent import monkey
 
 # before anything imports ssl or requests: patched later, ssl recurses without end at the first https call
@@ -8,12 +9,20 @@ monkey.patch_all()
 import os  # noqa: E402
 import socket  # noqa: E402
 import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from environment import announce, load_or_exit  # noqa: E402
+from knowledge.indexer import keep  # noqa: E402
+from knowledge.source import BUNDLED, private_index  # noqa: E402
 from protocol.address import is_loopback  # noqa: E402
 
 _settings, _warnings = load_or_exit()
+
+if _settings.knowledge_index is None or os.environ.get("INDEX_OWNER", str(os.getpid())) != str(os.getpid()):
+    # the workers read it from their environment, and find one index for all of them; a new version that takes over
+    # the sockets finds the old one's there, and makes its own
+    os.environ |= {"KNOWLEDGE_INDEX": str(private_index()), "INDEX_OWNER": str(os.getpid())}
 
 _host = f"[{_settings.listens_on}]" if ":" in _settings.listens_on else _settings.listens_on
 bind = f"{_host}:{_settings.port}"
@@ -63,4 +72,7 @@ def _check_is_free(addresses: list[Any]) -> None:
 
 def when_ready(server: Any) -> None:
     """Say where the server listens."""
+    if not (_settings.knowledge_url or _settings.is_pass_through):
+        folder, index = _settings.knowledge_dir or BUNDLED, Path(os.environ["KNOWLEDGE_INDEX"])
+        gevent.spawn(keep, folder, index)
     print(f"custom-llm-server: listening on {', '.join(map(str, server.LISTENERS))}", file=sys.stderr)

@@ -9,4 +9,4 @@ from app import create_app  # noqa: E402
 from environment import load  # noqa: E402
 
 # gunicorn.conf.py has said already what is served
-app = create_app(load()[0])
+app = create_app(load()[0], indexes=False)

@@ -11,6 +11,7 @@ bp = Blueprint("status", __name__)
 
 _WHAT = {
     "/chat/completions": "the language model, relayed",
+    "/rag/chat/completions": "the language model, told what the documents say",
     "/models": "the models that can be asked",
     "/health": "alive",
     "/ready": "can serve",

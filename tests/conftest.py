@@ -19,6 +19,7 @@ ONCE = {
     "test_access",
     "test_benchmarks",
     "test_docs_commands",
+    "test_rag_folder",
     "test_retries",
     "test_sdk",
     "test_start",

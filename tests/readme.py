@@ -60,7 +60,9 @@ def codes(text: str) -> list[str]:
 
 
 def _rows(table: str) -> list[list[str]]:
-    heads, _, *rows = ([cell.strip() for cell in _CELL.split(line)[1:-1]] for line in table.splitlines())
+    heads, _, *rows = (
+        [cell.strip().replace("\\|", "|") for cell in _CELL.split(line)[1:-1]] for line in table.splitlines()
+    )
     return [heads, *rows]
 
 

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -106,9 +107,11 @@ class RunningServer:
     def __init__(self, command: tuple[str, ...], settings: dict[str, Any], cwd: Path = ROOT) -> None:
         self.port = int(settings.get("PORT") or free_port())
         self.url = f"http://127.0.0.1:{self.port}"
-        number, self._log = tempfile.mkstemp(prefix="server-", suffix=".log")
+        # what a server leaves behind when it is killed goes with its folder
+        self._folder = tempfile.mkdtemp(prefix="server-")
+        number, self._log = tempfile.mkstemp(dir=self._folder, suffix=".log")
         self._said: str | None = None  # all of the log, once the server has ended
-        environment = clean_environment(**{"HOST": "127.0.0.1", "PORT": self.port, **settings})
+        environment = clean_environment(**{"HOST": "127.0.0.1", "PORT": self.port, "TMPDIR": self._folder, **settings})
         if "flask" in command:
             command = (*command, "--port", str(self.port))
         self.process = subprocess.Popen(
@@ -199,7 +202,7 @@ class RunningServer:
         self.process.wait()
         if self._said is None:
             self._said = self.log
-            os.unlink(self._log)
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 @contextmanager

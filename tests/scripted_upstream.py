@@ -6,7 +6,7 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,6 +122,8 @@ class ScriptedUpstream:
         self.url = f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{self.port}/v1"
         self.asked: list[Asked] = []
         self.scripts: list[list[Step]] = [answer("Hello.")]
+        self.judge: Callable[[Asked], list[Step] | None] = lambda asked: None
+        """Gives another script than the next one to requests that are to be treated otherwise; `say` forgets it."""
         self.connections = 0
         self.changed = threading.Condition()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -130,6 +132,7 @@ class ScriptedUpstream:
         """Play these scripts from now on, forgetting what was asked before."""
         with self.changed:
             self.scripts = list(scripts)
+            self.judge = lambda asked: None
             self.asked.clear()
 
     def wait_for(self, count: int, timeout: float = 5.0) -> Asked:
@@ -168,7 +171,9 @@ class ScriptedUpstream:
                 while asked := self._read(reader, number):
                     with self.changed:
                         self.asked.append(asked)
-                        script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
+                        script = self.judge(asked)
+                        if script is None:
+                            script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
                         self.changed.notify_all()
                     if not self._play(sock, script, asked):
                         return

@@ -7,6 +7,7 @@ from typing import Any
 from running_server import Answer
 
 _HEAD = {"id": str, "object": str, "created": int, "model": str, "choices": list}
+_WAITING_ID = "waiting_msg"
 _ERROR = {"message", "type", "param", "code"}
 
 
@@ -20,6 +21,12 @@ class Stream:
     usage: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     keepalives: int = 0
+
+    @property
+    def waiting(self) -> str:
+        """Return the waiting message; it is a part of the text."""
+        said = [chunk["choices"][0]["delta"]["content"] for chunk in self.chunks if chunk["id"] == _WAITING_ID]
+        return "".join(said)
 
     @property
     def text(self) -> str:
@@ -89,8 +96,11 @@ def _read(answer: Answer) -> Stream:
     datas = [json.loads(block[6:]) for block in blocks[:-1] if block.startswith(b"data: ")]
     error = read_error(datas.pop()) if datas and datas[-1].get("error") else None
     stream = Stream(datas, error=error, keepalives=keepalives)
+    first = next((chunk for chunk in datas if chunk.get("id") != _WAITING_ID), None)
     for place, chunk in enumerate(datas):
-        _check_head(chunk, datas[0])
+        if chunk.get("id") == _WAITING_ID:
+            assert not stream.text, "a waiting message comes before what is waited for"
+        _check_head(chunk, first or chunk)
         if chunk.get("usage"):
             assert chunk["choices"] == [], "usage shares a chunk with an answer"
             assert place == len(datas) - 1, "usage is not last"
@@ -106,7 +116,7 @@ def _check_head(chunk: dict[str, Any], first: dict[str, Any]) -> None:
         assert isinstance(chunk.get(name), kind), f"{name} is {chunk.get(name)!r}"
     assert chunk["object"] == "chat.completion.chunk"
     assert chunk["id"] and chunk["model"] and chunk["created"] > 0
-    assert chunk["id"] == first["id"], "an answer has one id"
+    assert chunk["id"] in (first["id"], _WAITING_ID), "an answer has one id"
     assert chunk["created"] == first["created"], "an answer has one time"
     assert not chunk.get("error"), "something comes after the error"
 

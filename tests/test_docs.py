@@ -94,6 +94,7 @@ class TestCode:
         record = Record("/", "req-1")
         record.status, record.model, record.first_byte, record.tokens = 200, "m", record.began, 1
         record.cause, record.detail = "upstream_timeout", "late"
+        record.passages, record.knowledge_ms, record.knowledge = 4, 1.8, "failed: late"
 
         said = [unquoted(name) for name, _ in page.table("`id`")]
 
@@ -150,7 +151,7 @@ class TestCode:
 
 def codes_in_the_source() -> set[str]:
     """Return each error's `code` that the source names."""
-    rooms = ("blueprints", "protocol", "turns", "upstream", "server")
+    rooms = ("blueprints", "knowledge", "protocol", "turns", "upstream", "server")
     sources = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
     calls = (node for path in sources for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
     keywords = (keyword for call in calls for keyword in call.keywords if keyword.arg == "code")
@@ -198,17 +199,11 @@ def wordless(block: Block) -> str:
 class TestDiagrams:
     @PAGES
     def test_sequences_are_balanced_and_have_known_lines(self, page: Page) -> None:
-        (diagram,) = (block.text for block in page.blocks_in("mermaid") if block.text.startswith("sequenceDiagram\n"))
-        participants = set(re.findall(r"participant (\w+) as ", diagram))
-        depth = 0
-        for line in diagram.splitlines()[1:]:
-            word = line.split()[0]
-            depth += {"alt": 1, "loop": 1, "end": -1}.get(word, 0)
-            message = re.fullmatch(r"\s*(\w+)(?:->>|-->>|-x)(\w+): [^;#]+", line)
-            assert word in ("participant", "alt", "else", "loop", "end") or message, line
-            assert not message or set(message.groups()) <= participants
-            assert depth > 0 or word != "else"
-        assert depth == 0
+        diagrams = [block.text for block in page.blocks_in("mermaid") if block.text.startswith("sequenceDiagram\n")]
+
+        assert len(diagrams) == 2
+        for diagram in diagrams:
+            check_sequence(diagram)
 
     @PAGES
     def test_flowcharts_are_balanced_and_have_known_lines(self, page: Page) -> None:
@@ -218,3 +213,17 @@ class TestDiagrams:
         for line in diagram.splitlines()[1:]:
             assert re.fullmatch(rf'\s*(?:subgraph {node}|end|{node} -->(?:\|"[^"]+"\|)? {node})', line), line
         assert diagram.count("subgraph") == len(re.findall(r"^\s*end$", diagram, re.MULTILINE)) == 1
+
+
+def check_sequence(diagram: str) -> None:
+    """Assert that what is opened in a sequence diagram is closed, and that its messages have known participants."""
+    participants = set(re.findall(r"participant (\w+) as ", diagram))
+    depth = 0
+    for line in diagram.splitlines()[1:]:
+        word = line.split()[0]
+        depth += {"alt": 1, "loop": 1, "end": -1}.get(word, 0)
+        message = re.fullmatch(r"\s*(\w+)(?:->>|-->>|-x)(\w+): [^;#]+", line)
+        assert word in ("participant", "alt", "else", "loop", "end") or message, line
+        assert not message or set(message.groups()) <= participants
+        assert depth > 0 or word != "else"
+    assert depth == 0

@@ -25,6 +25,9 @@ class Record:
         self.model = ""
         self.chunks = 0
         self.tokens: int | None = None
+        self.passages: int | None = None
+        self.knowledge_ms: float | None = None
+        self.knowledge = ""
         self.outcome: Outcome = "ok"
         self.cause: Outcome | None = None
         self.detail = ""
@@ -62,6 +65,9 @@ class Record:
             "total_ms": round((now - self.began) * 1000, 1),
             "chunks": self.chunks,
             "tokens": self.tokens,
+            "passages": self.passages,
+            "knowledge_ms": self.knowledge_ms,
+            "knowledge": self.knowledge,
             "cause": self.cause,
             "detail": self.detail,
         }

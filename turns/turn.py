@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from protocol.chunks import Batch, Completion, delta
+from protocol.chunks import WAITING_ID, Batch, Completion, delta
 from protocol.request import ChatRequest
 from turns.caller import ThreadCaller
 from turns.record import Record
@@ -88,6 +88,10 @@ class Turn:
     def say(self, text: str) -> Batch:
         """Return a batch that says this text."""
         return Batch([delta({"content": text})])
+
+    def wait_with(self, phrase: str) -> Batch:
+        """Return a batch that says a waiting phrase, which is none of the answer's content."""
+        return Batch([delta({"role": "assistant", "content": phrase}, id=WAITING_ID)])
 
 
 def answered(turn: Turn, answer: Callable[[Turn], Answer]) -> Answer:

@@ -2,16 +2,19 @@
 
 import secrets
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import msgspec
 
 from protocol.chunks import CHUNK, COMPLETION, Batch, Completion, event, read_completion
+from protocol.request import text_of
 from upstream.call import Call
 from upstream.demo.extract import reply, words
 
 NAME = "demo"
+Reference = Callable[[str], tuple[Sequence[tuple[str, str]], str] | None]
+"""What finds reference material in a message: it returns titles and texts, and the message without them."""
 _FIRST_WORD_S = 0.02
 _WORD_S = 0.02
 
@@ -22,9 +25,12 @@ class DemoModel:
     is_demo = True
     state = "demo"
 
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+
     def ask(self, body: dict[str, Any], call: Call) -> Generator[Batch | Completion, None, None]:
         """Yield an answer as an upstream would: batches of events, or one whole completion."""
-        text = reply(body["messages"])
+        text = reply(*self._read(body["messages"]))
         head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": NAME}
         if not call.stream:
             message = {"role": "assistant", "content": text}
@@ -42,6 +48,15 @@ class DemoModel:
             yield says({"content": word})
             call.waits.pause(time.monotonic() + _WORD_S)
         yield says({}, "stop")
+
+    def _read(self, messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[tuple[str, str]] | None]:
+        """Tell the conversation from the reference material that it was given with."""
+        for place, message in enumerate(messages):
+            if found := self._reference(text_of(message)):
+                excerpts, rest = found
+                told = [{**message, "content": rest}] if rest.strip() else []
+                return [*messages[:place], *told, *messages[place + 1 :]], [(e[0], e[1]) for e in excerpts]
+        return messages, None
 
     def models(self, call: Call) -> bytes:
         """Return the list of models: this one."""
