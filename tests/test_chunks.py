@@ -11,7 +11,7 @@ from protocol.chunks import Batch, Event, delta, event, read_chunk, read_complet
 
 FIELDS = ["id", "object", "created", "model", "usage", "error", "detail"]
 DELTA_FIELDS = ["role", "content", "tool_calls", "audio", "function_call", "reasoning_content", "refusal", "text"]
-odd_values = st.one_of(
+odd_values: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from([None, True, False, 0, 1, 0.5, 1e999, "", "x", "\ud83d", [], {}, [None], ["x"], [{}], {"x": 1}]),
     st.integers(),
     st.floats(),

@@ -222,15 +222,16 @@ def test_a_whole_answer_in_one_chunk_is_taken_apart(role: Body) -> None:
     ("finish", "expected"), [("stop", "tool_calls"), ("tool_calls", "tool_calls"), ("length", "length")]
 )
 def test_calls_to_tools_are_one_a_chunk_and_finish_as_such(finish: str, expected: str) -> None:
-    both = chunk({"role": "assistant", "content": None, "tool_calls": [{**CALL, "index": 1}, {**CALL, "id": "b"}]})
+    both = chunk({"tool_calls": [{**CALL, "index": 1}, {**CALL, "id": "b"}]})
 
-    stream = shaped(both, chunk({}, finish))
+    for before in ([], [ROLE], [ROLE, HELLO]):
+        stream = shaped(*before, both, chunk({}, finish))
 
-    assert [(call["id"], call["name"], call["arguments"]) for call in stream.tool_calls] == [
-        ("a", "weather", "{}"),
-        ("b", "weather", "{}"),
-    ]
-    assert stream.finish_reasons == {0: expected}
+        assert [(call["id"], call["name"], call["arguments"]) for call in stream.tool_calls] == [
+            ("a", "weather", "{}"),
+            ("b", "weather", "{}"),
+        ]
+        assert stream.finish_reasons == {0: expected}
 
 
 USAGE_SHAPES = {
@@ -284,6 +285,17 @@ def two(first: Any, second: Any, **more: Any) -> Body:
         [
             chunk(choices=[{"index": 1, "delta": {"content": "Hi."}, "finish_reason": None}]),
             HELLO,
+            chunk(choices=[{"index": 1, "delta": {}, "finish_reason": "stop"}]),
+            STOP,
+        ],
+        [
+            ROLE,
+            chunk(choices=[{**HELLO["choices"][0]}, {"index": 1, "delta": {"content": "Hi."}, "finish_reason": None}]),
+            chunk(choices=[{**STOP["choices"][0]}, {"index": 1, "delta": {}, "finish_reason": "stop"}]),
+        ],
+        [
+            HELLO,
+            chunk(choices=[{"index": 1, "delta": {"content": "Hi."}, "finish_reason": None}]),
             chunk(choices=[{"index": 1, "delta": {}, "finish_reason": "stop"}]),
             STOP,
         ],
