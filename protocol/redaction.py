@@ -10,10 +10,10 @@ LOG_LIMIT = 2000
 QUOTE_LIMIT = 64
 """Characters of a caller's own text that the log keeps."""
 
-# in ASCII alone: to \b and \w a Chinese character is a letter, and what stands beside one would be passed over
+# beginnings in ASCII alone: to \b and \w a Chinese character is a letter, and what stands beside one would be passed over
 _URL = re.compile(r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9+.-]{0,30}://[!#-&(-;=?-~]+")
 _ADDRESS = re.compile(r"(?<![A-Za-z0-9.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?::[0-9]+)?(?![A-Za-z0-9])")
-_PATH = re.compile(r"(?<![A-Za-z0-9_/])(?:[A-Za-z]:)?(?:[/\\][A-Za-z0-9_.@~+-]+){2,}[/\\]?")
+_PATH = re.compile(r"(?<![A-Za-z0-9_/])(?:[A-Za-z]:)?(?:[/\\][\w.@~+-]+){2,}[/\\]?")
 _KNOWN_KEY = re.compile(
     r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|gsk|xai|key|ghp|hf|AIza)[-_][A-Za-z0-9_*.-]{4,}|Bearer\s+[!-~]+)", re.IGNORECASE
 )

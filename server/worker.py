@@ -7,7 +7,10 @@ import contextlib
 import logging
 import secrets
 import ssl
+import time
 from collections.abc import Iterator
+from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 
 from gevent import GreenletExit, Timeout, getcurrent
@@ -35,6 +38,15 @@ class BlockResponse(wsgi.Response):
         super().__init__(*args)
         self._head = b""
         self.headers_sent = False
+
+    def default_headers(self) -> list[str]:
+        """Return the status line and the headers that every response has."""
+        lines = [
+            f"HTTP/{self.req.version[0]}.{self.req.version[1]} {self.status}\r\n",
+            f"Server: gunicorn\r\nDate: {_date(int(time.time()))}\r\n",
+            "Connection: close\r\n" if self.should_close() else "Connection: keep-alive\r\n",
+        ]
+        return [*lines, "Transfer-Encoding: chunked\r\n"] if self.chunked else lines
 
     def send_headers(self) -> None:
         """Hold the head until there is something to send with it."""
@@ -73,6 +85,12 @@ class BlockResponse(wsgi.Response):
             self.sock.sendall(memoryview(data)[sent:])
 
 
+@lru_cache(maxsize=2)
+def _date(second: int) -> str:
+    """Write an HTTP date once a second, not once a response."""
+    return formatdate(second, usegmt=True)
+
+
 class Worker(GeventWorker):
     """Serve WSGI requests, each in a greenlet."""
 
@@ -81,6 +99,8 @@ class Worker(GeventWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._idle: set[Any] = set()  # the greenlets that wait for a next request
+        # gunicorn looks some thirty settings up for each request, in two calls each
+        self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
 
     @contextlib.contextmanager
     def timeout_ctx(self) -> Iterator[None]:

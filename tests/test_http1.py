@@ -127,6 +127,18 @@ def test_a_body_comes_out_as_it_comes_in() -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "brings"),
+    [(b"9\r\nx", b"2\r\nHi\r\n"), (b"7\r\n", b"2\r\nHi\r\n"), (b"0\r\n", b""), (b"1", b"Hi\r\n")],
+    ids=["in a chunk", "a whole chunk's data", "in the trailer", "in a size"],
+)
+def test_bytes_that_look_like_a_chunk_are_one_only_in_its_place(before: bytes, brings: bytes) -> None:
+    parser, _ = parsed([CHUNKED + before])
+
+    assert parser.feed(b"2\r\nHi\r\n") == brings
+    assert not parser.complete
+
+
+@pytest.mark.parametrize(
     "wire",
     [
         OK + b"Content-Length: 2\r\n\r\nHi",

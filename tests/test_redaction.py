@@ -21,6 +21,7 @@ PLACES = [
     "C:\\Users\\me\\server.py",
     "\\\\host\\share\\file.txt",
     "~/models/llama",
+    "/data/模型/llama/engine.py",
 ]
 KEYS = [
     "sk-proj-AbCd1234efgh",

@@ -197,6 +197,12 @@ def test_a_picture_is_sent_on_in_the_form_that_upstreams_know(part: dict[str, An
     assert request.messages == [{"role": "user", "content": [text, part]}]
 
 
+def test_a_part_of_another_kind_stays_as_it_is() -> None:
+    content = [{"type": "odd", "image_url": "https://a/b.png"}, {"image_url": "x"}, {"type": "image", "source": {}}]
+
+    assert read({"role": "user", "content": content}).body["messages"][0]["content"] == content
+
+
 @pytest.mark.parametrize(
     ("data", "content"),
     [

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from running_server import Answer
 from scripted_upstream import ROLE, STOP, chunk
 from stream_rules import Stream, read_error, read_good_stream
-from test_chunks import ODD_JSON
+from test_chunks import ODD_CHUNKS
 
 from protocol.chunks import CONTROL, WAITING_ID, Batch, delta, read_chunk
 from protocol.errors import UpstreamBroken
@@ -222,15 +222,16 @@ def test_a_whole_answer_in_one_chunk_is_taken_apart(role: Body) -> None:
     ("finish", "expected"), [("stop", "tool_calls"), ("tool_calls", "tool_calls"), ("length", "length")]
 )
 def test_calls_to_tools_are_one_a_chunk_and_finish_as_such(finish: str, expected: str) -> None:
-    both = chunk({"role": "assistant", "content": None, "tool_calls": [{**CALL, "index": 1}, {**CALL, "id": "b"}]})
+    both = chunk({"tool_calls": [{**CALL, "index": 1}, {**CALL, "id": "b"}]})
 
-    stream = shaped(both, chunk({}, finish))
+    for before in ([], [ROLE], [ROLE, HELLO]):
+        stream = shaped(*before, both, chunk({}, finish))
 
-    assert [(call["id"], call["name"], call["arguments"]) for call in stream.tool_calls] == [
-        ("a", "weather", "{}"),
-        ("b", "weather", "{}"),
-    ]
-    assert stream.finish_reasons == {0: expected}
+        assert [(call["id"], call["name"], call["arguments"]) for call in stream.tool_calls] == [
+            ("a", "weather", "{}"),
+            ("b", "weather", "{}"),
+        ]
+        assert stream.finish_reasons == {0: expected}
 
 
 USAGE_SHAPES = {
@@ -284,6 +285,17 @@ def two(first: Any, second: Any, **more: Any) -> Body:
         [
             chunk(choices=[{"index": 1, "delta": {"content": "Hi."}, "finish_reason": None}]),
             HELLO,
+            chunk(choices=[{"index": 1, "delta": {}, "finish_reason": "stop"}]),
+            STOP,
+        ],
+        [
+            ROLE,
+            chunk(choices=[{**HELLO["choices"][0]}, {"index": 1, "delta": {"content": "Hi."}, "finish_reason": None}]),
+            chunk(choices=[{**STOP["choices"][0]}, {"index": 1, "delta": {}, "finish_reason": "stop"}]),
+        ],
+        [
+            HELLO,
+            chunk(choices=[{"index": 1, "delta": {"content": "Hi."}, "finish_reason": None}]),
             chunk(choices=[{"index": 1, "delta": {}, "finish_reason": "stop"}]),
             STOP,
         ],
@@ -494,7 +506,7 @@ def test_text_survives_every_dialect(
     assert stream.finish_reasons == {0: "stop"}
 
 
-@given(st.lists(ODD_JSON.filter(lambda body: isinstance(body, dict)), max_size=4))
+@given(st.lists(ODD_CHUNKS, max_size=4))
 def test_no_chunk_is_too_odd(bodies: list[Body]) -> None:
     form = shape(include_usage=True)
 

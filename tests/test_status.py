@@ -196,6 +196,9 @@ class TestErrors:
         error = read_error(answer.json)
         assert (error["type"], error["code"]) == ("invalid_request_error", "not_found")
 
+    def test_a_doubled_slash_is_no_obstacle(self, either: RunningServer, upstream: ScriptedUpstream) -> None:
+        assert either.ask(path="//chat/completions").status == 200
+
     @pytest.mark.parametrize(
         ("method", "path", "allowed"),
         [
@@ -273,6 +276,8 @@ MALFORMED: dict[str, tuple[bytes, int]] = {
     for name, (data, status) in {
         "no HTTP": (f"hello {CANARY}\r\n\r\n", 400),
         "no version": (f"GET /?{CANARY}\r\n\r\n", 400),
+        "line feeds alone": (f"GET /?{CANARY} HTTP/1.1\n{CANARY}: x\n\n", 400),
+        "TLS": ("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
         "HTTP/2": ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
         "HTTP/3": (f"GET /?{CANARY} HTTP/3.0\r\n{HOST}\r\n", 400),
         "no method": (f" / HTTP/1.1\r\n{HOST}\r\n", 400),

@@ -46,7 +46,7 @@ def texts(*contents: str, last: Body | None = None) -> list[Body]:
 
 def said(chunks: list[Body]) -> tuple[str, str]:
     """Return the reasoning and the content of an answer."""
-    deltas = [choice["delta"] for each in chunks for choice in each["choices"]]
+    deltas = [choice["delta"] or {} for each in chunks for choice in each["choices"]]
     reasoning, content = ("".join(delta.get(key) or "" for delta in deltas) for key in ("reasoning_content", "content"))
     return reasoning, content
 
@@ -142,7 +142,15 @@ def test_thoughts_come_out_as_they_come_in() -> None:
 
 
 @pytest.mark.parametrize("text", ["<think>a", "<think>a</think", "<think>a</", "<think>", " <think>a <think>"])
-@pytest.mark.parametrize("finish", [STOP, chunk({}, "length"), chunk({"content": ""}, "stop", usage=USAGE)])
+@pytest.mark.parametrize(
+    "finish",
+    [
+        STOP,
+        chunk({}, "length"),
+        chunk({"content": ""}, "stop", usage=USAGE),
+        chunk(choices=[{"index": 0, "delta": None, "finish_reason": "stop"}]),
+    ],
+)
 def test_a_block_that_is_never_closed_is_all_reasoning(text: str, finish: Body) -> None:
     for contents in ([text], list(text)):
         chunks = hidden(*texts(*contents, last=finish))
@@ -178,6 +186,7 @@ def test_an_answer_in_one_chunk_keeps_its_finish_and_usage(text: str, found: tup
     assert [each["choices"][0]["finish_reason"] for each in chunks] == [None] * (len(chunks) - 1) + ["stop"]
     assert [each.get("usage") for each in chunks] == [None] * (len(chunks) - 1) + [USAGE]
     assert chunks[-1]["system_fingerprint"] == "fp"
+    assert {each["id"] for each in chunks} == {"chatcmpl-up"}
 
 
 @pytest.mark.parametrize("space", ["", "\n\n"])
@@ -241,6 +250,21 @@ def test_one_part_of_a_chunk_that_is_cut_has_its_logprobs() -> None:
     chunks = hidden(body, STOP)
 
     assert [each["choices"][0].get("logprobs") for each in chunks].count({"content": [1]}) == 1
+
+
+def test_the_other_choices_of_a_chunk_are_kept() -> None:
+    other = {"index": 1, "delta": {"content": "<think>c"}, "finish_reason": None}
+    body = chunk({"content": "<think>a</think>b"})
+
+    chunks = hidden({**body, "choices": [*body["choices"], other]}, STOP)
+
+    choices = [choice for each in chunks for choice in each["choices"]]
+    assert choices.count(other) == 1
+    assert [choice["delta"] for choice in choices if choice["index"] == 0] == [
+        {"reasoning_content": "a"},
+        {"content": "b"},
+        {},
+    ]
 
 
 def test_half_a_character_beside_a_block_does_no_harm() -> None:

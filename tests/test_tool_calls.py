@@ -180,9 +180,18 @@ SHAPES: dict[str, tuple[list[list[Any]], list[tuple[str, str]]]] = {
         [[None, piece(PARIS, "weather", "a", 0)], ["odd", 5], [piece(ROME, "weather", "b", 1)], []],
         two(PARIS, ROME),
     ),
-    "no arguments at all": (
-        [[piece(None, "time", "a", 0)], [piece(None, "time", "b", 1)]],
-        two("", "", "time", "time"),
+    **{
+        f"no arguments at all, {name}": (chunks, two("", "", "time", "time"))
+        for name, chunks in {
+            "OpenAI": [[piece(None, "time", "a", 0)], [piece(None, "time", "b", 1)]],
+            "all at index 0": [[piece("", "time", "a", 0)], [piece("", "time", "b", 0)]],
+            "no index": [[piece("", "time", "a")], [piece("", "time", "b")]],
+            "neither id nor index, in one chunk": [[piece("", "time"), piece("", "time")]],
+        }.items()
+    },
+    "no arguments at all, neither id nor index": (
+        [[piece("", "date")], [piece("", "time")]],
+        two("", "", "date", "time"),
     ),
 }
 
@@ -229,6 +238,27 @@ def test_what_is_not_known_of_a_call_is_kept() -> None:
 
     assert first == {"index": 0, "id": "a", **signed, "function": {"name": "f", "arguments": "{}"}}
     assert later == {"index": 0, **signed, "id2": "b", "function": {"arguments": ""}}
+
+
+def test_a_name_that_comes_late_comes_once() -> None:
+    calls = ToolCalls()
+    chunks = [piece("", None, "a", 0), piece("", "weather", index=0), piece(PARIS, "weather", index=0)]
+
+    found = [calls.renumbered([each])[0] for each in chunks]
+
+    assert {each["index"] for each in found} == {0}
+    assert [each["function"].get("name") for each in found] == [None, "weather", None]
+
+
+@pytest.mark.parametrize("function", [None, "odd", [], {}])
+def test_a_piece_without_a_function_does_no_harm(function: Any) -> None:
+    calls = ToolCalls()
+
+    (first,) = calls.renumbered([{"index": 0, "id": "a", "function": function}])
+    (later,) = calls.renumbered([{"index": 0, "function": function}])
+
+    assert first == {"index": 0, "id": "a", "type": "function", "function": function}
+    assert later == {"index": 0, "function": function}
 
 
 def test_a_piece_is_not_changed_in_place() -> None:
