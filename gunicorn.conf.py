@@ -13,7 +13,7 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from environment import announce, load_or_exit  # noqa: E402
-from knowledge.indexer import keep  # noqa: E402
+from knowledge.indexer import keep, start  # noqa: E402
 from knowledge.source import BUNDLED, private_index  # noqa: E402
 from protocol.address import is_loopback  # noqa: E402
 
@@ -74,5 +74,5 @@ def when_ready(server: Any) -> None:
     """Say where the server listens."""
     if not (_settings.knowledge_url or _settings.is_pass_through):
         folder, index = _settings.knowledge_dir or BUNDLED, Path(os.environ["KNOWLEDGE_INDEX"])
-        gevent.spawn(keep, folder, index)
+        gevent.spawn(keep, start(folder, index), folder, index, os.getpid())
     print(f"custom-llm-server: listening on {', '.join(map(str, server.LISTENERS))}", file=sys.stderr)

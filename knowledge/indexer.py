@@ -91,10 +91,8 @@ def start(folder: Path, file: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def keep(folder: Path, file: Path) -> None:
-    """Keep an indexer running, and start it anew where it has ended, for as long as this process lives."""
-    owner = os.getpid()
-    indexer = start(folder, file)
+def keep(indexer: subprocess.Popen[bytes], folder: Path, file: Path, owner: int) -> None:
+    """Start an indexer anew where it has ended, for as long as the process with the number `owner` lives."""
     while True:
         time.sleep(HEARTBEAT_SECONDS)
         if os.getpid() != owner:

@@ -10,7 +10,7 @@ LOG_LIMIT = 2000
 QUOTE_LIMIT = 64
 """Characters of a caller's own text that the log keeps."""
 
-# beginnings in ASCII alone: to \b and \w a Chinese character is a letter, and what stands beside one would be passed over
+# begun in ASCII alone: to \b and \w a Chinese character is a letter, and what stands beside one would be missed
 _URL = re.compile(r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9+.-]{0,30}://[!#-&(-;=?-~]+")
 _ADDRESS = re.compile(r"(?<![A-Za-z0-9.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?::[0-9]+)?(?![A-Za-z0-9])")
 _PATH = re.compile(r"(?<![A-Za-z0-9_/])(?:[A-Za-z]:)?(?:[/\\][\w.@~+-]+){2,}[/\\]?")

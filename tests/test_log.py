@@ -370,7 +370,7 @@ def test_each_line_of_the_json_log_is_json(careful: RunningServer, upstream: Scr
     ask(careful, "json-line", Authorization=f"Bearer {CALLER_KEY}")
 
     careful.wait_for_log("json-line")
-    lines = [line for line in careful.log.splitlines() if not line.startswith("custom-llm-server: ")]
+    lines = [line for line in careful.log.splitlines() if not line.startswith(("custom-llm-server: ", "knowledge: "))]
     assert [json.loads(line)["message"] for line in lines] == ["request"] * len(lines)
 
 

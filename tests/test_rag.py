@@ -75,7 +75,7 @@ def heard(server: RunningServer, *messages: dict[str, Any], **more: Any) -> Stre
 @pytest.fixture(scope="module")
 def late(_upstream: ScriptedUpstream) -> Iterator[RunningServer]:
     """A server that says a waiting message of its own only where nothing comes, and names its sources."""
-    settings = {
+    settings: dict[str, Any] = {
         "RAG_WAITING_AFTER_MS": AFTER_MS,
         "RAG_WAITING_EN": "Hang on",
         "RAG_WAITING_ZH": "稍等",
@@ -92,7 +92,7 @@ def silent(_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory
     """A server that says no waiting message, has little room, and documents that mean ill."""
     folder = tmp_path_factory.mktemp("documents")
     (folder / "returns.md").write_text(HOSTILE, encoding="utf-8")
-    settings = {
+    settings: dict[str, Any] = {
         "RAG_WAITING_AFTER_MS": "-1",
         "KNOWLEDGE_BUDGET": BUDGET,
         "KNOWLEDGE_DIR": folder,

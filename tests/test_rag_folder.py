@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running_server import (
@@ -62,7 +63,11 @@ def wait_until_found(server: RunningServer, upstream: ScriptedUpstream, text: st
 
 def children(server: RunningServer) -> dict[int, str]:
     """Return the processes that the server has started, with their command lines."""
-    tasks = Path(f"/proc/{server.process.pid}/task").glob("*/children")  # of each thread
+    return children_of(server.process.pid)
+
+
+def children_of(process: int) -> dict[int, str]:
+    tasks = Path(f"/proc/{process}/task").glob("*/children")  # of each thread
     numbers = [number for task in tasks for number in task.read_text().split()]
     return {int(number): Path(f"/proc/{number}/cmdline").read_text().replace("\0", " ") for number in numbers}
 
@@ -112,9 +117,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def workers(_upstream: ScriptedUpstream, folder: Path) -> Iterator[RunningServer]:
     """Two workers over a folder."""
-    settings = {"LLM_BASE_URL": _upstream.url, "LLM_API_KEY": KEY, "KNOWLEDGE_DIR": folder, "WEB_CONCURRENCY": 2}
+    settings: dict[str, Any] = {
+        "LLM_BASE_URL": _upstream.url,
+        "LLM_API_KEY": KEY,
+        "KNOWLEDGE_DIR": folder,
+        "WEB_CONCURRENCY": 2,
+    }
     with running_server(**settings) as running:
         yield running
+
+
+def test_one_process_keeps_the_index_for_all_workers(workers: RunningServer) -> None:
+    started = children(workers)
+    of_workers = [command for worker in started for command in children_of(worker).values()]
+
+    assert len(indexers(workers)) == 1
+    assert not of_workers
 
 
 class TestChanges:
@@ -192,6 +210,17 @@ class TestChanges:
         wait_until_found(workers, upstream, "v20")
         assert len(indexers(workers)) == 1
 
+    def test_they_are_served_after_the_indexer_was_killed_too(
+        self, workers: RunningServer, upstream: ScriptedUpstream, folder: Path
+    ) -> None:
+        (killed,) = indexers(workers)
+        os.kill(killed, signal.SIGKILL)
+        wait_until_gone(killed)
+
+        (folder / "guide.md").write_text(guide(30))
+
+        wait_until_found(workers, upstream, "v30")
+
 
 class TestEnd:
     @pytest.mark.parametrize(
@@ -224,7 +253,12 @@ class TestEnd:
         self, tmp_path: Path, upstream: ScriptedUpstream, folder: Path
     ) -> None:
         index = tmp_path / "index.sqlite"
-        settings = {"LLM_BASE_URL": upstream.url, "LLM_API_KEY": KEY, "KNOWLEDGE_INDEX": index, "TMPDIR": tmp_path}
+        settings: dict[str, Any] = {
+            "LLM_BASE_URL": upstream.url,
+            "LLM_API_KEY": KEY,
+            "KNOWLEDGE_INDEX": index,
+            "TMPDIR": tmp_path,
+        }
         with running_server(**settings, KNOWLEDGE_DIR=folder) as server:
             assert "euros" in found(server, upstream)
             server.stop()
@@ -235,7 +269,7 @@ class TestEnd:
     @pytest.mark.parametrize(
         "settings", [{"KNOWLEDGE_URL": "http://127.0.0.1:9/v1"}, {"LLM_BASE_URL": "http://127.0.0.1:9"}]
     )
-    def test_where_no_documents_are_served_there_is_no_indexer(self, settings: dict[str, str]) -> None:
+    def test_where_no_documents_are_served_there_is_no_indexer(self, settings: dict[str, Any]) -> None:
         with running_server(**settings) as server:
             assert not indexers(server)
 
@@ -377,7 +411,12 @@ def test_a_running_stream_is_not_late_while_thousands_of_documents_are_indexed(
             while not has_heard_enough.is_set() and caller.recv(65536):
                 arrived.append(time.monotonic())
 
-    settings = {"LLM_BASE_URL": upstream.url, "LLM_API_KEY": KEY, "KNOWLEDGE_DIR": tmp_path, "WEB_CONCURRENCY": 1}
+    settings: dict[str, Any] = {
+        "LLM_BASE_URL": upstream.url,
+        "LLM_API_KEY": KEY,
+        "KNOWLEDGE_DIR": tmp_path,
+        "WEB_CONCURRENCY": 1,
+    }
     with running_server(**settings) as server:
         server.wait_for_log("0 passages")
         upstream.say([BEGUN, *again(1500, pace_s, framed(event(SPOKEN)))], answer("Hello."))

@@ -55,9 +55,9 @@ class TestIndex:
     def test_it_names_endpoints_that_there_are(self, server: RunningServer) -> None:
         named = server.get("/").json["endpoints"]
 
-        assert {"/chat/completions", "/models", "/health", "/ready"} <= named.keys()
+        assert {"/chat/completions", "/rag/chat/completions", "/models", "/health", "/ready"} <= named.keys()
         assert all(named.values())
-        assert {path: server.get(path).status for path in named if "completions" in path} == {"/chat/completions": 405}
+        assert {server.get(path).status for path in named if "completions" in path} == {405}
         assert server.get("/no").status == 404
 
     def test_its_curl_asks_this_server_and_names_no_key(self, server: RunningServer) -> None:
