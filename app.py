@@ -44,7 +44,7 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
     gate.guard(app, gate.Access(settings.caller_keys, settings.is_pass_through, settings.allow_pass_through))
     app.register_blueprint(chat.bp)
     if not settings.is_pass_through:
-        known = _knowledge(settings, indexes)
+        known = app.extensions["knowledge"] = _knowledge(settings, indexes)
         app.register_blueprint(rag.blueprint(_rag(settings, known)))
         look = Look(
             known,

@@ -70,6 +70,7 @@ class Rag:
             turn.record.passages = len(passages)
             return passages, True
         except KnowledgeFailed as failed:
+            self.knowledge.failures += 1
             turn.record.knowledge = f"failed: {for_log(str(failed))}"
             return (), False
         finally:

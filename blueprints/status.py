@@ -4,6 +4,7 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request
 
+from knowledge.source import Knowledge
 from turns.turn import Service
 
 health_bp = Blueprint("health", __name__)
@@ -26,9 +27,11 @@ def health() -> Response:
 
 @bp.get("/ready")
 def ready() -> Response:
-    """Say that this worker can serve; how the upstream did last is told, but does not decide."""
+    """Say that this worker can serve; how the upstream and the knowledge did is told, but does not decide."""
     service: Service = current_app.extensions["service"]
-    return jsonify(status="ready", upstream=service.upstream.state)
+    told = {"status": "ready", "upstream": service.upstream.state}
+    knowledge: Knowledge | None = current_app.extensions.get("knowledge")
+    return jsonify(told | ({"knowledge_failures": knowledge.failures} if knowledge else {}))
 
 
 @bp.get("/")

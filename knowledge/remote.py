@@ -11,7 +11,7 @@ import msgspec
 import requests
 
 from knowledge.passages import Passage
-from knowledge.source import KnowledgeFailed
+from knowledge.source import Knowledge, KnowledgeFailed
 from protocol.errors import Failure
 from upstream.adapter import Exchange, UpstreamAdapter
 from upstream.waits import Waits
@@ -31,7 +31,7 @@ class _Records(msgspec.Struct):
     records: list[_Record]
 
 
-class RetrievalService:
+class RetrievalService(Knowledge):
     """Ask the service at `url` (with or without its last part, `/retrieval`), and wait `timeout_s` in all."""
 
     is_remote = True

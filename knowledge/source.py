@@ -31,22 +31,24 @@ class KnowledgeFailed(Exception):
 
 
 class Knowledge(Protocol):
-    """Whatever can be asked for passages; with `is_remote` it may wait for others, and is asked beside the turn."""
+    """Whatever can be asked for passages; with `is_remote` it may wait for others, and is asked beside the turn.
 
-    is_remote: bool
+    `failures` counts the questions that could not be looked up since the start; GET /ready tells it.
+    """
+
+    is_remote: bool = False
+    failures: int = 0
 
     def search(self, question: str, limit: int, waits: Waits) -> Sequence[Passage]:
         """Return the passages that bear on a question, the best first; raise KnowledgeFailed."""
         ...
 
 
-class Documents:
+class Documents(Knowledge):
     """Search the index of a folder; with `indexes` keep that index, in a process that the first question starts.
 
     Under gunicorn the arbiter keeps it for all workers.
     """
-
-    is_remote = False
 
     def __init__(self, folder: Path, index: Path, *, indexes: bool) -> None:
         self.folder = folder

@@ -230,6 +230,7 @@ def test_when_it_misbehaves_the_answer_goes_on_without_it(
     script, is_tried_again = MISBEHAVIOURS[how]
     service.say(script)
     name = f"misbehaves-{how.replace(' ', '-')}"
+    failures = any_remote.get("/ready").json["knowledge_failures"]
 
     answered = any_remote.ask(body(), RAG, {"X-Request-Id": name})
 
@@ -241,6 +242,7 @@ def test_when_it_misbehaves_the_answer_goes_on_without_it(
     line = any_remote.wait_for_log(f"id={name} ")
     assert 'knowledge="failed: ' in line and "outcome=ok" in line and "passages=" not in line
     assert float(line.split("knowledge_ms=")[1].split()[0]) < TIMEOUT_MS + 50
+    assert any_remote.get("/ready").json["knowledge_failures"] == failures + 1
     assert {asked.target for asked in service.asked} == {"/v1/retrieval"}
     assert len(service.asked) == (2 if is_tried_again else 1)
     assert SERVICE_KEY not in any_remote.log

@@ -102,9 +102,9 @@ class TestHealth:
         assert states == [(200, "ready", state) for state in ("ok", "failing", "failing", "ok")]
 
     def test_ready_knows_nothing_of_an_upstream_that_was_not_asked(self, demo: RunningServer) -> None:
-        assert demo.get("/ready").json == {"status": "ready", "upstream": "demo"}
+        assert demo.get("/ready").json == {"status": "ready", "upstream": "demo", "knowledge_failures": 0}
         with running_server(LLM_BASE_URL="http://127.0.0.1:9/v1", LLM_API_KEY=KEY) as server:
-            assert server.get("/ready").json == {"status": "ready", "upstream": "unknown"}
+            assert server.get("/ready").json == {"status": "ready", "upstream": "unknown", "knowledge_failures": 0}
 
 
 class TestModels:

@@ -83,7 +83,7 @@ class Exchange:
         connection = self._connection
         if connection is None:
             raise UpstreamBroken("The language model's answer was closed.", code="upstream_broken")
-        if not connection.has_pending() and not self._waits.readable(connection.sock, until):
+        if not self._waits.readable(connection.sock, until):
             return None
         try:
             data = connection.recv()

@@ -12,6 +12,7 @@ from protocol.errors import UpstreamRefused, UpstreamTimeout
 from upstream.http1 import MalformedResponse, ResponseParser, request_head
 
 READ_SIZE = 64 * 1024
+"""Bytes of a read: more than a TLS record has, so that none wait in TLS's own buffer, which no poll sees."""
 IDLE_S = 55.0
 """How long a connection is kept unused: many servers and load balancers drop theirs after a minute."""
 
@@ -41,10 +42,6 @@ class Connection:
             return self.sock.recv(READ_SIZE)
         except (BlockingIOError, ssl.SSLWantReadError):
             return None
-
-    def has_pending(self) -> bool:
-        """Tell whether decrypted bytes wait in TLS's own buffer, which no poll sees."""
-        return isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0
 
     def is_fit(self) -> bool:
         """Tell whether another request can be sent.
