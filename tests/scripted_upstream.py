@@ -63,7 +63,8 @@ def answer(*texts: str, usage: dict[str, int] | None = None) -> list[Step]:
     steps: list[Step] = [HEAD, *(framed(event(data)) for data in datas)]
     if usage:
         steps.append(framed(event(chunk(usage=usage, choices=[]))))
-    return [*steps, framed(DONE), END]
+    # in one write: a connection whose end is still on its way is not used again yet
+    return [*steps, framed(DONE) + END]
 
 
 def stream(*events: Any, done: bool = True) -> list[Step]:

@@ -1,5 +1,7 @@
 """A connection to the upstream is used again where its answer ended well, and only there."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from running_server import KEY, RunningServer, read_until, running_server, turn
 from scripted_upstream import (
@@ -108,3 +110,20 @@ def test_no_more_connections_are_opened_than_are_needed_at_once(upstream: Script
 
     assert len(upstream.asked) == 15
     assert len({asked.connection for asked in upstream.asked}) == 5
+
+
+def test_a_connection_whose_end_is_still_to_come_is_kept_for_later(
+    server: RunningServer, upstream: ScriptedUpstream
+) -> None:
+    said = HEAD + framed(event(SPOKEN) + event(STOP) + DONE)
+    slow: list[Step] = [0.2, said + END]
+    upstream.say([said, 0.3, END], [said + END], slow, slow)
+
+    server.ask()
+    server.ask()
+    upstream.wait_until_played(upstream.asked[0])
+    with ThreadPoolExecutor(2) as callers:
+        list(callers.map(lambda _: server.ask(), range(2)))
+
+    first, second, *both = (asked.connection for asked in upstream.asked)
+    assert set(both) == {first, second} and first != second

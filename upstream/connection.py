@@ -43,11 +43,8 @@ class Connection:
         except (BlockingIOError, ssl.SSLWantReadError):
             return None
 
-    def is_fit(self) -> bool:
-        """Tell whether another request can be sent.
-
-        The end of the last response may still have been on its way when its last event had come; it is read here.
-        """
+    def is_fit(self) -> bool | None:
+        """Tell whether another request can be sent, None if not yet: the end of the last response is still to come."""
         try:
             while (data := self.recv()) is not None:
                 if not data or self.parser.complete:
@@ -55,7 +52,7 @@ class Connection:
                 self.parser.feed(data)
         except (OSError, MalformedResponse):
             return False
-        return self.parser.complete and self.parser.reusable
+        return self.parser.reusable if self.parser.complete else None
 
     def close(self) -> None:
         """Close it, so that the peer sees the end at once."""
@@ -87,13 +84,22 @@ class Route:
 
     def take(self, connect_s: float) -> Connection:
         """Return a kept connection or a new one; raise UpstreamRefused or UpstreamTimeout."""
-        while self._idle:
+        ending: list[Connection] = []
+        found = None
+        while self._idle and not found:
             connection = self._idle.pop()
-            if connection.is_fit():
-                connection.used = True
-                return connection
-            connection.close()
-        return self.connect(connect_s)
+            fit = connection.is_fit()
+            if fit:
+                found = connection
+            elif fit is None:
+                ending.append(connection)
+            else:
+                connection.close()
+        self._idle.extend(reversed(ending))
+        if not found:
+            return self.connect(connect_s)
+        found.used = True
+        return found
 
     def keep(self, connection: Connection) -> None:
         """Keep a connection whose response has ended, or is ending, for the next request."""
