@@ -70,7 +70,7 @@ def _model(settings: Settings) -> Model:
         key_header=settings.llm_key_header,
         headers=settings.llm_headers,
         model=settings.default_model,
-        limits=Limits(settings.connect_s, settings.first_token_s, settings.stall_s, settings.total_s),
+        limits=Limits(settings.connect_s, settings.first_token_s, settings.stall_s),
         proxies={"http": proxy, "https": proxy} if proxy else {},
         ca_file=str(settings.llm_ca_file) if settings.llm_ca_file else None,
     )

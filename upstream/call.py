@@ -8,12 +8,11 @@ from upstream.waits import Waits
 
 @dataclass
 class Limits:
-    """How long to wait, in seconds: for a connection, for the first token, between events, and for all of it."""
+    """How long to wait, in seconds: for a connection, for the first token, and between events."""
 
     connect_s: float = 3.0
     first_token_s: float = 10.0
     stall_s: float = 10.0
-    total_s: float = 300.0
 
 
 @dataclass
