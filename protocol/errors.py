@@ -18,6 +18,7 @@ Outcome = Literal[
     "upstream_timeout",
     "upstream_status",
     "upstream_broken",
+    "voice_failed",
     "server_error",
     "server_overload",
     "server_drain",

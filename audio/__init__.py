@@ -1,0 +1,1 @@
+"""How it sounds: voices, recordings, and what the engine is sent to play."""
