@@ -6,6 +6,7 @@ from blueprints import chat, gate, models, rag, status
 from environment import announce, load_or_exit
 from knowledge.commands import Look, knowledge_commands
 from knowledge.grounding import reference
+from knowledge.lookup import Lookup
 from knowledge.phrases import Phrases
 from knowledge.remote import RetrievalService
 from knowledge.source import BUNDLED, Documents, Knowledge, private_index
@@ -26,11 +27,13 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
         settings, warnings = load_or_exit()
         announce(settings, warnings)
     configure_logging(settings.log_level, settings.log_format == "json")
-    app = Flask(__name__, static_folder=None)
+    app = gate.GatedFlask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a redirect would lose the request
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's default provider
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_kb * 1024
     app.config["CALLER_NEEDS_KEY"] = not settings.is_demo or bool(settings.server_api_keys)
+    known = None if settings.is_pass_through else _knowledge(settings, indexes)
+    library = Lookup(known, settings.knowledge_passages) if known else None
     app.extensions["service"] = Service(
         upstream=_model(settings),
         think=settings.think,
@@ -40,12 +43,13 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
         keepalive_s=settings.keepalive_s,
         write_s=settings.write_s,
         drop_fields=settings.llm_drop_fields,
+        library=library,
     )
     gate.guard(app, gate.Access(settings.caller_keys, settings.is_pass_through, settings.allow_pass_through))
     app.register_blueprint(chat.bp)
-    if not settings.is_pass_through:
-        known = app.extensions["knowledge"] = _knowledge(settings, indexes)
-        app.register_blueprint(rag.blueprint(_rag(settings, known)))
+    if known and library:
+        app.extensions["knowledge"] = known
+        app.register_blueprint(rag.blueprint(_rag(settings, library)))
         look = Look(
             known,
             settings.knowledge_index,
@@ -87,12 +91,11 @@ def _knowledge(settings: Settings, indexes: bool) -> Knowledge:
     return Documents(settings.knowledge_dir or BUNDLED, index, indexes=indexes)
 
 
-def _rag(settings: Settings, known: Knowledge) -> rag.Rag:
+def _rag(settings: Settings, library: Lookup) -> rag.Rag:
     after_ms = settings.rag_waiting_after_ms
     return rag.Rag(
-        known,
+        library,
         Phrases({"en": settings.rag_waiting_en, "zh": settings.rag_waiting_zh}),
-        limit=settings.knowledge_passages,
         budget=settings.knowledge_budget,
         place=settings.knowledge_place,
         waits_after_s=None if after_ms < 0 else after_ms / 1000,

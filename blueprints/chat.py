@@ -1,7 +1,8 @@
 """`/chat/completions`: the plain relay to the language model."""
 
 from blueprints.completions import endpoint
-from turns.turn import Answer, Turn
+from protocol.chunks import Answer
+from turns.turn import Turn
 
 
 def answer(turn: Turn) -> Answer:

@@ -6,11 +6,13 @@ from math import inf
 from flask import Blueprint, Response, current_app, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from protocol.chunks import Answer
 from protocol.errors import BadRequest
 from protocol.request import read_request
 from turns.caller import caller_of
+from turns.failing import or_say
 from turns.respond import respond
-from turns.turn import Answer, Service, Turn
+from turns.turn import Service, Turn, answered
 
 
 def endpoint(name: str, path: str, answer: Callable[[Turn], Answer], *, hides_thinking: bool = True) -> Blueprint:
@@ -18,12 +20,20 @@ def endpoint(name: str, path: str, answer: Callable[[Turn], Answer], *, hides_th
     bp = Blueprint(name, __name__)
 
     def complete() -> Response:
-        return respond(open_turn(hides_thinking), answer)
+        turn = open_turn(hides_thinking)
+        return respond(turn, written(turn, answer))
 
     prefix = path.removesuffix("/chat/completions")
     for rule in dict.fromkeys([path, f"/v1{path}", f"{prefix}/v1/chat/completions"]):
         bp.add_url_rule(rule, endpoint="complete", view_func=complete, methods=["POST"])
     return bp
+
+
+def written(turn: Turn, answer: Callable[[Turn], Answer]) -> Answer:
+    """Return all that a turn says in writing: the answer, or what is set to be said where it fails."""
+    pieces = answered(turn, answer)
+    fallback = turn.service.fallback
+    return or_say(turn, pieces, fallback) if fallback and turn.request.stream else pieces
 
 
 def open_turn(hides_thinking: bool) -> Turn:

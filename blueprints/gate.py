@@ -7,10 +7,11 @@ import secrets
 from dataclasses import dataclass
 
 from flask import Flask, Response, g, request
+from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from protocol.address import is_loopback
-from protocol.errors import BadRequest, CallerHungUp, Failure, ServerError, Unauthorized, error_json
+from protocol.errors import BadRequest, CallerHungUp, Failure, ServerError, TurnOver, Unauthorized, error_json
 from turns.record import Record
 
 log = logging.getLogger("custom_llm")
@@ -61,6 +62,21 @@ def _bearer() -> str:
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
+class GatedFlask(Flask):
+    """Flask, which knows that a turn can be over before its response begins."""
+
+    def dispatch_request(self) -> ResponseReturnValue:
+        """Return what the endpoint returns; raise the Failure that a turn's end is to who still listens."""
+        try:
+            return super().dispatch_request()
+        except CallerHungUp:
+            # nobody is there to read it: what counts is that the log does not take it for an answer
+            g.record.outcome = "caller_hangup"
+            return Response(status=503, headers={"Connection": "close"})
+        except TurnOver as over:
+            raise over.failure from None
+
+
 def guard(app: Flask, access: Access) -> None:
     """Put every request of this app through the gate."""
 
@@ -100,12 +116,6 @@ def guard(app: Flask, access: Access) -> None:
             if name.lower() in ("allow", "retry-after"):
                 response.headers[name] = value
         return response
-
-    @app.errorhandler(CallerHungUp)
-    def nobody(_: CallerHungUp) -> Response:
-        # nobody is there to read it: what counts is that the log does not take it for an answer
-        g.record.outcome = "caller_hangup"
-        return Response(status=503, headers={"Connection": "close"})
 
     @app.errorhandler(Exception)
     def break_down(error: Exception) -> Response:

@@ -1,7 +1,6 @@
 """`/rag/chat/completions`: the language model, told what the documents say."""
 
-import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,25 +9,23 @@ from flask import Blueprint
 
 from blueprints.completions import endpoint
 from knowledge.grounding import Place, ground, shown
+from knowledge.lookup import Lookup
 from knowledge.passages import Passage
 from knowledge.phrases import Phrases
 from knowledge.question import question
-from knowledge.source import Knowledge, KnowledgeFailed
-from protocol.chunks import Batch, Completion, Event, event, read_body, read_completion
+from protocol.chunks import Answer, Batch, Completion, Event, event, read_body, read_completion
 from protocol.language import language
-from protocol.redaction import for_log
-from turns.aside import aside
+from protocol.request import text_of
 from turns.meanwhile import meanwhile
-from turns.turn import Answer, Turn
+from turns.turn import Turn
 
 
 @dataclass(frozen=True)
 class Rag:
     """How turns are answered from what is known; with `waits_after_s` None no waiting phrase is said."""
 
-    knowledge: Knowledge
+    knowledge: Lookup
     phrases: Phrases
-    limit: int = 4
     budget: int = 3000
     place: Place = "user"
     waits_after_s: float | None = 0.0
@@ -43,45 +40,21 @@ class Rag:
         elif not turn.request.stream or self.waits_after_s is None:
             yield from self._grounded(turn, messages)
         else:
-            phrase = turn.wait_with(self.phrases.choose(turn.messages, language(_said(messages))))
+            phrase = self.phrases.choose(turn.messages, language(text_of(messages[-1])))
             if self.waits_after_s:
-                yield from meanwhile(turn, self._grounded(turn, messages), phrase, self.waits_after_s)
+                yield turn.say_meanwhile(phrase, self.waits_after_s * 1000)
             else:
-                yield phrase
-                yield from self._grounded(turn, messages)
+                yield turn.wait_with(phrase)
+            yield from meanwhile(turn, self._grounded(turn, messages))
 
     def _grounded(self, turn: Turn, messages: list[dict[str, Any]]) -> Answer:
         asked = question(messages)
-        spoken = language(_said(messages))
-        passages, consulted = (yield from self._search(turn, asked)) if asked else ((), True)
+        spoken = language(text_of(messages[-1]))
+        passages, consulted = (yield from self.knowledge.look_up(turn, asked)) if asked else ((), True)
         told = ground(messages, passages, budget=self.budget, place=self.place, language=spoken, consulted=consulted)
         sources = shown(passages, budget=self.budget, language=spoken) if self.cites else []
         answer = turn.ask(told)
         yield from _cited(answer, sources) if sources else answer
-
-    def _search(self, turn: Turn, asked: str) -> Generator[Batch, None, tuple[Sequence[Passage], bool]]:
-        """Return what was found, and whether the knowledge could be consulted: if not, the answer goes on without."""
-        began = time.monotonic()
-        try:
-            if self.knowledge.is_remote:
-                passages = yield from aside(turn, lambda waits: self.knowledge.search(asked, self.limit, waits))
-            else:
-                passages = self.knowledge.search(asked, self.limit, turn.caller)
-            turn.record.passages = len(passages)
-            return passages, True
-        except KnowledgeFailed as failed:
-            self.knowledge.failures += 1
-            turn.record.knowledge = f"failed: {for_log(str(failed))}"
-            return (), False
-        finally:
-            turn.record.knowledge_ms = round((time.monotonic() - began) * 1000, 1)
-
-
-def _said(messages: list[dict[str, Any]]) -> str:
-    content = messages[-1].get("content")
-    if isinstance(content, str):
-        return content
-    return " ".join(str(part.get("text", "")) for part in content or () if part.get("type") == "text")
 
 
 def _cited(answer: Answer, passages: Sequence[Passage]) -> Answer:

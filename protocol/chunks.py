@@ -1,5 +1,6 @@
 """What one event of an answer says: a typed view of a chunk beside the bytes that say it."""
 
+from collections.abc import Generator
 from typing import Any
 
 import msgspec
@@ -86,6 +87,9 @@ class Completion(msgspec.Struct):
         content = message.get("content") if isinstance(message, dict) else None
         return content if isinstance(content, str) else ""
 
+
+Answer = Generator[Batch | Completion, None, None]
+"""What every answer is: batches of events as they come, or one whole completion."""
 
 _decode = msgspec.json.Decoder(Chunk).decode
 _decode_any = msgspec.json.Decoder().decode

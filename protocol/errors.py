@@ -107,8 +107,48 @@ class UpstreamBroken(Failure):
     outcome = "upstream_broken"
 
 
-class CallerHungUp(Exception):
+class Supersession(Failure):
+    """Report that a newer turn took an answer's place: trying again would bring back an old question."""
+
+    status = 409
+    type = "conflict"
+    outcome = "superseded"
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message, code=code, headers={"x-should-retry": "false"})
+
+
+class Draining(Failure):
+    """Refuse a request, or end an answer, because this server is about to end."""
+
+    status = 503
+    type = "server_error"
+    outcome = "server_drain"
+
+
+class TurnOver(BaseException):
+    """Leave a turn that is over, whatever it was doing; `failure` is what is shown where nothing was sent yet.
+
+    It is no Exception: code that mends failures, a customer's agent too, must not take it for one and go on.
+    """
+
+    failure: Failure = ServerError("The turn is over.", code="turn_over")
+
+
+class CallerHungUp(TurnOver):
     """Leave a turn whose caller has closed the connection."""
+
+
+class Superseded(TurnOver):
+    """Leave a turn in whose place a newer one of the same session has come."""
+
+    failure = Supersession("A newer turn of this session has begun.", code="superseded")
+
+
+class CutShort(TurnOver):
+    """Leave a turn that can't be brought to its end before this server ends."""
+
+    failure = Draining("The server is about to restart.", code="server_draining")
 
 
 def error_json(failure: Failure) -> bytes:

@@ -381,17 +381,22 @@ def test_a_waiting_message_has_its_own_id_and_nothing_else_has(role: Body, upstr
     assert stream.text == "One moment. Hello."
 
 
-def test_a_waiting_message_is_a_token_and_no_content() -> None:
+def test_a_waiting_message_is_a_token() -> None:
     form = shape()
 
     form.take(Batch([delta({"content": "One moment."}, id=WAITING_ID)]))
-    waiting = (form.has_token, form.has_content)
-    form.take(events(ROLE))
-    with_role = (form.has_token, form.has_content)
-    form.take(events(HELLO))
 
-    assert waiting == with_role == (True, False)
-    assert (form.has_token, form.has_content) == (True, True)
+    assert form.has_token
+
+
+@pytest.mark.parametrize(("repeats", "sent"), [(False, ["a1", None, "a2"]), (True, ["a1", "a1", "a2"])])
+def test_an_id_of_audio_is_sent_once_unless_it_is_to_be_repeated(repeats: bool, sent: list[str | None]) -> None:
+    form = Shape("chatcmpl-own", 1750000000, "own", False, repeats)
+    form.take(events(ROLE))
+
+    datas = form.take(events(*(chunk({"audio": {"id": name, "data": "AAAA"}}) for name in ("a1", "a1", "a2"))))
+
+    assert [json.loads(data)["choices"][0]["delta"]["audio"].get("id") for data in datas] == sent
 
 
 @pytest.mark.parametrize(
@@ -415,7 +420,7 @@ def test_a_token_is_something_said_or_a_finish(body: Body, is_token: bool) -> No
 
     for form in (fresh, flowing):
         form.take(events(body))
-        assert (form.has_token, form.has_content) == (is_token, is_token)
+        assert form.has_token == is_token
 
 
 def test_control_metadata_goes_on_as_the_bytes_that_came() -> None:

@@ -1,44 +1,85 @@
-"""Let a turn go on while something else is waited for."""
+"""Let a turn go on while something else is done."""
 
 import socket
+import time
 from collections.abc import Callable, Generator
+from contextlib import closing
+from math import inf
 from threading import Thread
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from protocol.chunks import Batch
-from turns.caller import ThreadCaller
+from protocol.errors import CallerHungUp
 from turns.turn import Turn
 from upstream.reading import has_rung
-from upstream.waits import Waits
+from upstream.waits import Waits, poll
 
 T = TypeVar("T")
 
 
-def aside(turn: Turn, work: Callable[[Waits], T]) -> Generator[Batch, None, T]:
-    """Do some work in a thread of its own (a greenlet under gevent), and return or raise what came of it.
+class _WaitsBeside(Waits):
+    """Waits that end when the turn closes its end of a pair of sockets."""
 
-    Meanwhile the turn's alarms ring, as empty batches. When the turn ends before, the work's waits end too: it sees
-    the turn as a caller who hangs up.
+    def __init__(self, turn: socket.socket, write_s: float) -> None:
+        super().__init__(send_s=write_s)
+        self._turn = turn
+
+    def readable(self, sock: socket.socket | None, until: float = inf) -> bool:
+        ready = poll([s for s in (sock, self._turn) if s is not None], until)
+        if self._turn.fileno() in ready:
+            raise CallerHungUp
+        return bool(ready)
+
+    def pause(self, until: float) -> None:
+        self.readable(None, until)
+
+
+class Aside(Generic[T]):
+    """Some work in a thread of its own (a greenlet under gevent), at whose end the turn's alarm rings.
+
+    When the turn closes it, the work's waits end too: it sees the turn as a caller who hangs up.
     """
-    outcomes: list[T | BaseException] = []
-    ours, theirs = socket.socketpair()
 
-    def run() -> None:
-        with theirs:  # closing it is what wakes the turn
-            try:
-                outcomes.append(work(ThreadCaller(theirs, turn.service.write_s)))
-            except BaseException as error:
-                outcomes.append(error)
+    def __init__(self, turn: Turn, work: Callable[[Waits], T]) -> None:
+        self._ours, theirs = socket.socketpair()
+        self._outcome: T | BaseException | None = None
+        self.is_done = False
 
-    with ours:
+        def run() -> None:
+            with theirs:
+                try:
+                    self._outcome = work(_WaitsBeside(theirs, turn.service.write_s))
+                except BaseException as error:
+                    self._outcome = error
+            self.is_done = True
+            turn.call.ring()
+
         Thread(target=run, daemon=True).start()
-        try:
-            while not turn.caller.readable(ours, min(turn.call.alarm, turn.call.until)):
-                if has_rung(turn.call, turn.call.until):
-                    yield Batch()
-        finally:
-            turn.caller.forget(ours)
-    outcome = outcomes[0]
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
+
+    def result(self) -> T:
+        """Return or raise what came of the work."""
+        if isinstance(self._outcome, BaseException):
+            raise self._outcome
+        outcome: T = self._outcome  # type: ignore[assignment]  # once it is done it is there
+        return outcome
+
+    def close(self) -> None:
+        """End the work's waits, if it is not done."""
+        self._ours.close()
+
+
+def aside(turn: Turn, work: Callable[[Waits], T]) -> Generator[Batch, None, T]:
+    """Do some work in a thread of its own, and return or raise what came of it; meanwhile the turn's alarms ring."""
+    with closing(Aside(turn, work)) as task:
+        while not task.is_done:
+            yield from idle(turn)
+        return task.result()
+
+
+def idle(turn: Turn, until: float = inf) -> Generator[Batch, None, None]:
+    """Wait until then, but for the turn's next alarm at the longest, and yield an empty batch for it."""
+    call = turn.call
+    if time.monotonic() < until:
+        call.waits.readable(None, min(until, call.alarm, call.until))
+        if has_rung(call, call.until):
+            yield Batch()

@@ -8,10 +8,11 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from math import inf
 from typing import Any
 
-from protocol.errors import CallerHungUp
+from protocol.errors import CallerHungUp, TurnOver
 from upstream.waits import Waits, poll
 
 FIN_CHECK_S = 0.1
@@ -19,8 +20,8 @@ FIN_CHECK_S = 0.1
 _CLOSED_STATES = (b"\x07", b"\x08")
 
 
-class ThreadCaller(Waits):
-    """A caller whose turn has a thread of its own, as under Flask's development server.
+class Caller(Waits):
+    """The caller of one turn, whose every wait raises TurnOver when the turn is over.
 
     A write to a caller who does not read ends after `write_s` seconds. `sock` is None where the server shows none.
     """
@@ -28,47 +29,80 @@ class ThreadCaller(Waits):
     def __init__(self, sock: socket.socket | None, write_s: float) -> None:
         super().__init__()
         self.sock = sock
-        self.gone = False
+        self.over: TurnOver | None = None
         self.has_pipelined = False
         if sock is not None:
             sock.settimeout(write_s)
 
-    def readable(self, sock: socket.socket | None, until: float = inf) -> bool:
-        """Wait until there is something to read, or until then; raise CallerHungUp."""
-        while True:
-            watched = self.sock if self.sock is not None and not self.has_pipelined else None
-            soon = min(until, time.monotonic() + FIN_CHECK_S) if self.has_pipelined else until
-            ready = poll([s for s in (sock, watched) if s is not None], soon)
-            self.look()
-            if sock is not None and sock.fileno() in ready:
-                return True
-            if time.monotonic() >= until:
-                return False
-
-    def pause(self, until: float) -> None:
-        """Wait until then; raise CallerHungUp."""
-        while not self.readable(None, until) and time.monotonic() < until:
-            pass
+    def end(self, over: TurnOver) -> None:
+        """End the turn from outside: the wait that it is in, or its next one, raises this."""
+        if self.over is None:
+            self.over = over
+            self.wake()
 
     def look(self) -> None:
-        """See whether the caller has hung up; raise CallerHungUp."""
-        if self.sock is not None and not self.gone:
-            if self.has_pipelined:
-                self.gone = has_sent_fin(self.sock)
-            else:
-                self.gone, self.has_pipelined = peek(self.sock)
-        if self.gone:
-            raise CallerHungUp
+        """See whether the turn is over; raise TurnOver."""
+        if self.over is not None:
+            raise self.over
+
+    def pause(self, until: float) -> None:
+        """Wait until then; raise TurnOver."""
+        while not self.readable(None, until) and time.monotonic() < until:
+            pass
 
     @property
     def is_too_slow(self) -> bool:
         """Tell, of a caller to whom a write failed, whether the connection is there all the same."""
-        if self.sock is None or self.gone:
+        if self.sock is None or self.over:
             return False
         return not peek(self.sock)[0] and not has_sent_fin(self.sock)
 
     def close(self) -> None:
         """Stop watching."""
+
+
+class ThreadCaller(Caller):
+    """A caller whose turn has a thread of its own, as under Flask's development server."""
+
+    def __init__(self, sock: socket.socket | None, write_s: float) -> None:
+        super().__init__(sock, write_s)
+        self._bell, self._rope = socket.socketpair()
+
+    def readable(self, sock: socket.socket | None, until: float = inf) -> bool:
+        """Wait until there is something to read, until then, or for `wake`; raise TurnOver."""
+        while True:
+            watched = self.sock if self.sock is not None and not self.has_pipelined else None
+            soon = min(until, time.monotonic() + FIN_CHECK_S) if self.has_pipelined else until
+            ready = poll([s for s in (sock, watched, self._bell) if s is not None], soon)
+            self._look_at_socket()
+            self.look()
+            if sock is not None and sock.fileno() in ready:
+                return True
+            if self._bell.fileno() in ready:
+                self._bell.recv(4096)
+                return False
+            if time.monotonic() >= until:
+                return False
+
+    def _look_at_socket(self) -> None:
+        if self.sock is None or self.over:
+            return
+        if self.has_pipelined:
+            is_gone = has_sent_fin(self.sock)
+        else:
+            is_gone, self.has_pipelined = peek(self.sock)
+        if is_gone:
+            self.over = CallerHungUp()
+
+    def wake(self) -> None:
+        """End the wait that the turn is in, or its next one, early."""
+        with suppress(OSError):  # the turn has ended
+            self._rope.send(b"!")
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._bell.close()
+        self._rope.close()
 
 
 def peek(sock: socket.socket) -> tuple[bool, bool]:
@@ -95,7 +129,7 @@ def has_sent_fin(sock: socket.socket) -> bool:
         return False
 
 
-def caller_of(environ: Mapping[str, Any], write_s: float) -> ThreadCaller:
+def caller_of(environ: Mapping[str, Any], write_s: float) -> Caller:
     """Return the caller of a WSGI request, by the socket that gunicorn or the development server shows."""
     sock = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
     monkey = sys.modules.get("gevent.monkey")

@@ -8,10 +8,10 @@ from typing import Any
 from gevent import get_hub, getcurrent
 
 from protocol.errors import CallerHungUp
-from turns.caller import FIN_CHECK_S, ThreadCaller, has_sent_fin, peek
+from turns.caller import FIN_CHECK_S, Caller, has_sent_fin, peek
 
 
-class HubCaller(ThreadCaller):
+class HubCaller(Caller):
     """A caller whose turn has a greenlet under gevent.
 
     A read costs two switches and no more: one watcher stays with the upstream's socket from read to read, one with
@@ -34,9 +34,9 @@ class HubCaller(ThreadCaller):
             self._caller_watch.start(self._caller_stirred)
 
     def readable(self, sock: socket.socket | None, until: float = inf) -> bool:
-        """Wait until there is something to read, or until then; raise CallerHungUp."""
-        if self.gone:
-            raise CallerHungUp
+        """Wait until there is something to read, until then, or for `wake`; raise TurnOver."""
+        if self.over is not None:
+            raise self.over
         if sock is not self._upstream:
             self._watch(sock)
         watch = self._upstream_watch
@@ -50,8 +50,8 @@ class HubCaller(ThreadCaller):
             is_readable: bool = self._hub.switch()
         finally:
             self._waiting = None
-        if self.gone:
-            raise CallerHungUp
+        if self.over is not None:
+            raise self.over
         return is_readable
 
     def forget(self, sock: socket.socket) -> None:
@@ -59,10 +59,9 @@ class HubCaller(ThreadCaller):
         if sock is self._upstream:
             self._watch(None)
 
-    def look(self) -> None:
-        """See whether the caller has hung up; raise CallerHungUp."""
-        if self.gone:
-            raise CallerHungUp
+    def wake(self) -> None:
+        """End the wait that the turn is in early; called from another greenlet of this hub."""
+        self._hub.loop.run_callback(self._wake, False)
 
     def close(self) -> None:
         """Stop watching."""
@@ -113,10 +112,9 @@ class HubCaller(ThreadCaller):
 
     def _caller_stirred(self) -> None:
         assert self.sock is not None
-        self.gone, self.has_pipelined = peek(self.sock)
-        if self.gone:
-            self._caller_watch.stop()
-            self._wake(False)
+        is_gone, self.has_pipelined = peek(self.sock)
+        if is_gone:
+            self._hang_up(self._caller_watch)
         elif self.has_pipelined:
             # these bytes stay unread until this answer's end, and the watcher would stir for them without end
             self._caller_watch.stop()
@@ -126,6 +124,9 @@ class HubCaller(ThreadCaller):
     def _check_fin(self) -> None:
         assert self.sock is not None
         if has_sent_fin(self.sock):
-            self.gone = True
-            self._fin_check.stop()
-            self._wake(False)
+            self._hang_up(self._fin_check)
+
+    def _hang_up(self, watcher: Any) -> None:
+        watcher.stop()
+        self.over = self.over or CallerHungUp()
+        self._wake(False)

@@ -2,27 +2,31 @@
 
 import time
 
-from protocol.chunks import Batch, Completion, Event
-from turns.turn import Answer, Turn
+from protocol.chunks import WAITING_ID, Answer, Completion, Event
+from turns.turn import Turn
 
 
-def meanwhile(turn: Turn, pieces: Answer, phrase: Batch, after_s: float) -> Answer:
-    """Pass an answer on, with a phrase before it if it has said nothing so many seconds after the turn began."""
-    due = turn.record.began + after_s
-    turn.call.wake_at(due)
+def meanwhile(turn: Turn, pieces: Answer) -> Answer:
+    """Pass an answer on; where it says nothing until what waits to be said meanwhile is due, say that."""
     for piece in pieces:
-        speaks = isinstance(piece, Completion) or any(map(_speaks, piece))
-        if not speaks and time.monotonic() >= due:
-            yield phrase
-            speaks = True
+        waiting = turn.to_say_meanwhile
+        if waiting:
+            if isinstance(piece, Completion) or any(map(speaks, piece)):
+                turn.to_say_meanwhile = None
+            elif time.monotonic() >= waiting.due:
+                turn.to_say_meanwhile = None
+                yield waiting.batch
+            else:
+                turn.call.wake_at(waiting.due)
         yield piece
-        if speaks:
-            break
-        turn.call.wake_at(due)
-    yield from pieces
 
 
-def _speaks(event: Event) -> bool:
-    """Tell whether an event says or decides something. Reasoning is silence to who listens."""
-    choices = event.chunk.choices or ()
-    return bool(event.text) or any(c.finish_reason or (c.delta and c.delta.tool_calls) for c in choices)
+def speaks(event: Event) -> bool:
+    """Tell whether an event says or decides something of the answer; reasoning is silence to who listens."""
+    chunk = event.chunk
+    if chunk.id == WAITING_ID:
+        return False
+    choices = chunk.choices or ()
+    return bool(event.text) or any(
+        c.finish_reason or (c.delta and (c.delta.tool_calls or c.delta.audio or c.delta.refusal)) for c in choices
+    )

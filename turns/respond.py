@@ -1,6 +1,5 @@
 """Turn an answer into a response: streamed or collected, watched, and always properly ended."""
 
-import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
@@ -9,27 +8,26 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from flask import Response
 
-from protocol.chunks import COMPLETION, Completion
-from protocol.errors import CallerHungUp, Failure, ServerError
+from protocol.chunks import COMPLETION, Answer, Completion
+from protocol.errors import CallerHungUp, ServerError, Superseded, TurnOver
 from protocol.sse import KEEPALIVE
+from turns.failing import failure_of
 from turns.shape import Shape, framed
-from turns.turn import Answer, Turn, answered
+from turns.turn import Turn
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
-
-log = logging.getLogger("custom_llm")
 
 # buffering proxies would hold back the voice; a compressing one too
 STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 
 
-def respond(turn: Turn, answer: Callable[[Turn], Answer]) -> Response:
+def respond(turn: Turn, pieces: Answer) -> Response:
     """Return the response that streams an answer, or holds all of it where none was to be streamed.
 
-    Raises the Failure of an answer that failed before anything of it was sent, so that it gets a real status.
+    Raises the Failure of an answer that failed before anything of it was sent, so that it gets a real status; and
+    TurnOver.
     """
-    pieces = answered(turn, answer)
     if turn.request.stream:
         blocks = _blocks(turn, pieces)
         next(blocks)
@@ -67,7 +65,8 @@ def _blocks(turn: Turn, pieces: Answer) -> Generator[bytes, None, None]:
     the stream is opened all the same, for callers and proxies give up on one that says nothing.
     """
     record, keepalive_s = turn.record, turn.service.keepalive_s
-    shape = Shape(turn.id, turn.created, turn.request.model or "default", turn.request.include_usage)
+    model = turn.request.model or "default"
+    shape = Shape(turn.id, turn.created, model, turn.request.include_usage, turn.service.repeats_audio_id)
     held: list[bytes] = []
     is_open = False
     sent_at = record.began
@@ -107,16 +106,13 @@ def _blocks(turn: Turn, pieces: Answer) -> Generator[bytes, None, None]:
         record.outcome = "caller_hangup"
         if not is_open:
             raise
-    except Exception as error:
-        failure = _failure_of(error)
-        fallback = turn.service.fallback
-        if fallback and not shape.has_content and not failure.outcome.startswith("caller"):
-            record.fail(failure)
-            record.outcome, record.cause = "fallback", failure.outcome
-            if not is_open:
-                yield b""
-            yield framed(held + shape.take(turn.say(fallback)) + shape.end())
-            return
+    except Superseded:
+        record.outcome = "superseded"
+        if not is_open:
+            yield b""
+        yield framed(held + shape.end())
+    except (Exception, TurnOver) as error:
+        failure = error.failure if isinstance(error, TurnOver) else failure_of(error)
         if not is_open:
             raise failure from None
         record.fail(failure)
@@ -157,10 +153,3 @@ def _collected(turn: Turn, pieces: Answer) -> bytes:
     message = {**choice.get("message", {}), "role": "assistant", "content": text}
     whole = {"id": turn.id, "object": COMPLETION, "created": turn.created, **body}
     return msgspec.json.encode({**whole, "choices": [{**choice, "message": message}]})
-
-
-def _failure_of(error: Exception) -> Failure:
-    if isinstance(error, Failure):
-        return error
-    log.error("an answer failed", exc_info=error)
-    return ServerError("The server failed to answer.", code="server_error", detail=type(error).__name__)

@@ -21,19 +21,21 @@ _encode = msgspec.json.Encoder().encode
 class Shape:
     """Bring one answer's events into form; `answer_id`, `created` and `model` are used where the upstream has none.
 
-    `has_token` tells whether anything was said, a waiting message included; `has_content` whether it was more than
-    that. `chunks` counts what is sent; `usage` is what the upstream reported, if it did.
+    With `repeats_audio_id` each audio delta keeps its id, else only the first one. `has_token` tells whether anything
+    was said, a waiting message included; `chunks` counts what is sent, `usage` is what the upstream reported.
     """
 
-    def __init__(self, answer_id: str, created: int, model: str, include_usage: bool) -> None:
+    def __init__(
+        self, answer_id: str, created: int, model: str, include_usage: bool, repeats_audio_id: bool = False
+    ) -> None:
         self.has_token = False
-        self.has_content = False
         self.usage: Any = None
         self.chunks = 0
         self.model = model
         self._id = answer_id
         self._created = created
         self._include_usage = include_usage
+        self._repeats_audio_id = repeats_audio_id
         self._adopted = False
         self._roles: set[int] = set()
         self._audio_ids: set[str] = set()
@@ -55,14 +57,14 @@ class Shape:
                     and choice.index == 0
                     and choice.finish_reason is None
                     and delta.tool_calls is None
-                    and delta.audio is None
+                    and (delta.audio is None or self._repeats_audio_id or "id" not in delta.audio)
                     and chunk.usage is None
                     and chunk.object == CHUNK
                     and chunk.model
                     and len(chunk.choices) == 1
                 ):
-                    if not self.has_content and is_token(chunk):
-                        self.has_token = self.has_content = True
+                    if not self.has_token and is_token(chunk):
+                        self.has_token = True
                     datas.append(event.data)
                     continue
             datas += self._reshape(event)
@@ -84,7 +86,6 @@ class Shape:
             return []
         if is_token(chunk):
             self.has_token = True
-            self.has_content = self.has_content or chunk.id != WAITING_ID
         if chunk.id != WAITING_ID and not self._adopted:
             self._adopt(event)
         datas = []
@@ -149,7 +150,7 @@ class Shape:
 
     def _drop_known_audio_id(self, delta: dict[str, Any]) -> None:
         """Leave out an id of audio that has been sent: an SDK concatenates the text of all deltas."""
-        audio = delta.get("audio")
+        audio = None if self._repeats_audio_id else delta.get("audio")
         if isinstance(audio, dict) and isinstance(audio.get("id"), str):
             if audio["id"] in self._audio_ids:
                 delta["audio"] = {key: value for key, value in audio.items() if key != "id"}

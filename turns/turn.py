@@ -2,18 +2,17 @@
 
 import secrets
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
 
-from protocol.chunks import WAITING_ID, Batch, Completion, delta
-from protocol.request import ChatRequest
-from turns.caller import ThreadCaller
+from protocol.chunks import CONTROL, WAITING_ID, Answer, Batch, delta, event
+from protocol.language import Language, language
+from protocol.request import ChatRequest, text_of
+from turns.caller import Caller
 from turns.record import Record
 from turns.think import hide_thinking
 from upstream.call import Call
-
-Answer = Generator[Batch | Completion, None, None]
 
 
 class Model(Protocol):
@@ -31,6 +30,14 @@ class Model(Protocol):
         ...
 
 
+class Library(Protocol):
+    """Whatever knows something: what `Turn.search` asks."""
+
+    def look_up(self, turn: "Turn", question: str) -> Generator[Batch, None, tuple[Sequence[Any], bool]]:
+        """Return the passages that bear on a question, and whether they could be looked for."""
+        ...
+
+
 @dataclass(frozen=True)
 class Service:
     """What all turns of this process share: the upstream, and the rules by which it is asked. Times are in seconds."""
@@ -43,6 +50,15 @@ class Service:
     keepalive_s: float = 5.0
     write_s: float = 10.0
     drop_fields: frozenset[str] = frozenset()
+    repeats_audio_id: bool = False
+    library: Library | None = field(default=None, kw_only=True)
+
+
+class Waiting(NamedTuple):
+    """A batch that is to be said if nothing else is by then, in seconds of `time.monotonic()`."""
+
+    due: float
+    batch: Batch
 
 
 class Turn:
@@ -55,7 +71,7 @@ class Turn:
         self,
         service: Service,
         request: ChatRequest,
-        caller: ThreadCaller,
+        caller: Caller,
         record: Record,
         *,
         key: str | None = None,
@@ -67,6 +83,8 @@ class Turn:
         self.record = record
         self.id = f"chatcmpl-{secrets.token_hex(12)}"
         self.created = int(time.time())
+        self.session: str | None = None
+        self.to_say_meanwhile: Waiting | None = None
         self._hides_thinking = service.think == "hide" if service.think else hides_thinking
         self.call = Call(caller, record.began + service.total_s, request.stream, key)
         record.model = request.model or ""
@@ -77,6 +95,28 @@ class Turn:
         messages: list[dict[str, Any]] = self.request.body["messages"]
         return messages
 
+    @property
+    def text(self) -> str:
+        """Return what the caller said last, "" if nothing yet."""
+        return next((text_of(m) for m in reversed(self.request.messages) if m["role"] == "user"), "")
+
+    @property
+    def language(self) -> Language:
+        """Return the language that the caller speaks; a turn without a letter is in that of the turns before."""
+        said = [text_of(m) for m in self.request.messages[-8:] if m["role"] == "user"]
+        return language(said[-1], language(" ".join(said))) if said else "en"
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Return what the engine says of the last message: its source, the user who spoke."""
+        found = self.request.last.get("metadata")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def says(self) -> str | None:
+        """Return the text that is to be said as it stands, if the request asks for that."""
+        return self.request.says if self.service.assistant_last == "say" else None
+
     def ask(self, messages: list[dict[str, Any]] | None = None, **params: Any) -> Answer:
         """Ask the language model, with other messages or parameters where they are given, and yield what it says."""
         body = {**self.request.body, **params}
@@ -84,6 +124,17 @@ class Turn:
             body["messages"] = messages
         answer = self.service.upstream.ask(body, self.call)
         return hide_thinking(answer) if self._hides_thinking else answer
+
+    def search(self, question: str) -> Generator[Batch, None, Sequence[Any]]:
+        """Look a question up, and return the passages that bear on it, the best first; none where nothing is known.
+
+        It is to be written `passages = yield from turn.search(question)`. A passage has `title`, `text`, `file` and
+        `score`.
+        """
+        if self.service.library is None:
+            return ()
+        passages, _ = yield from self.service.library.look_up(self, question)
+        return passages
 
     def say(self, text: str) -> Batch:
         """Return a batch that says this text."""
@@ -93,12 +144,31 @@ class Turn:
         """Return a batch that says a waiting phrase, which is none of the answer's content."""
         return Batch([delta({"role": "assistant", "content": phrase}, id=WAITING_ID)])
 
+    def say_meanwhile(self, phrase: str, after_ms: float = 800) -> Batch:
+        """Have a waiting phrase said if nothing else is within so many ms from now; return an empty batch to yield.
+
+        Answers that are not streamed need none.
+        """
+        if self.request.stream:
+            self.to_say_meanwhile = Waiting(time.monotonic() + after_ms / 1000, self.wait_with(phrase))
+            self.call.wake_at(self.to_say_meanwhile.due)
+        return Batch()
+
+    def control(self, *, interruptable: bool | None = None, tts_params: dict[str, Any] | None = None) -> Batch:
+        """Return a batch that tells the engine how to speak this answer; it comes before anything else.
+
+        `interruptable` says whether the caller may interrupt it, `tts_params` changes the voice: Agora's "custom
+        metadata", https://docs.agora.io/en/conversational-ai/develop/custom-llm
+        """
+        given = {"interruptable": interruptable, "tts_params": tts_params}
+        metadata = {name: value for name, value in given.items() if value is not None}
+        return Batch([event({"object": CONTROL, "choices": [], "metadata": metadata})])
+
 
 def answered(turn: Turn, answer: Callable[[Turn], Answer]) -> Answer:
     """Return the answer to a turn: by `answer`, where there is something to answer."""
-    said = turn.request.says
-    if said is not None and turn.service.assistant_last == "say":
-        return _saying(turn, said)
+    if turn.says is not None:
+        return _saying(turn, turn.says)
     if turn.request.is_empty_turn:
         turn.record.outcome = "empty"
         return _saying(turn, "")

@@ -34,3 +34,8 @@ class Call:
     def wake_at(self, moment: float) -> None:
         """Ask for an empty batch at that moment, if nothing has come by then; each alarm rings once."""
         self.alarm = min(self.alarm, moment)
+
+    def ring(self) -> None:
+        """Ask for an empty batch now: something that goes on beside the turn has news for it."""
+        self.alarm = -inf
+        self.waits.wake()

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 import requests
 
-from protocol.chunks import Batch, Completion
+from protocol.chunks import Answer, Batch
 from protocol.errors import BadRequest, Failure, UpstreamRefused
 from upstream.adapter import Exchange, StaleConnection, UpstreamAdapter
 from upstream.call import Call, Limits
@@ -20,8 +20,6 @@ _REFUSAL_LIMIT = 64 * 1024
 _REFUSAL_S = 2.0
 _RETRY_AFTER_LIMIT_S = 2.0
 _RETRY_PAUSE_S = 0.1
-
-Answer = Generator[Batch | Completion, None, None]
 
 
 class Upstream:

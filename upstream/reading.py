@@ -113,21 +113,25 @@ def read_whole(exchange: Exchange, until: float) -> bytes:
     """Return an answer's whole body; raise UpstreamTimeout, or UpstreamBroken where it is cut or has no end."""
     parts: list[bytes] = []
     size = 0
-    while block := exchange.read1(until):
-        parts.append(block)
-        size += len(block)
+    while (block := exchange.read1(until)) != b"":
+        if block is not None:
+            parts.append(block)
+            size += len(block)
+        elif time.monotonic() >= until:
+            raise too_late()
         if size > ANSWER_LIMIT:
             raise broken("it has no end")
-    if block is None:
-        raise too_late()
     return b"".join(parts)
 
 
 def read_some(exchange: Exchange, until: float, limit: int) -> bytes:
     """Return as much of an error's body as comes by then, at most about so many bytes."""
     parts: list[bytes] = []
-    while sum(map(len, parts)) < limit and (block := exchange.read1(until)):
-        parts.append(block)
+    while sum(map(len, parts)) < limit and (block := exchange.read1(until)) != b"":
+        if block is not None:
+            parts.append(block)
+        elif time.monotonic() >= until:
+            break
     return b"".join(parts)
 
 

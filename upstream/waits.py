@@ -17,12 +17,18 @@ class Waits:
         self.send_s = send_s
 
     def readable(self, sock: socket | None, until: float = inf) -> bool:
-        """Wait until there is something to read (or the end) and return True, or until then and return False."""
+        """Wait until there is something to read (or the end) and return True, else return False.
+
+        That is at `until` at the latest; `wake` brings it about earlier.
+        """
         return sock is not None and bool(poll([sock], until))
 
     def pause(self, until: float) -> None:
         """Wait until then."""
         time.sleep(max(0.0, until - time.monotonic()))
+
+    def wake(self) -> None:
+        """End a wait early, where this kind of it can be."""
 
     def forget(self, sock: socket) -> None:
         """Let go of a socket that is about to be closed or handed on."""
