@@ -12,8 +12,8 @@ _GOES_ON_WORDS = """
 _GOES_ON = frozenset(_GOES_ON_WORDS.split())
 # behind these it may go on or be over
 _MAY_GO_ON_WORDS = """
-    al apr assn assoc aug ave blvd co corp dec dept est etc ext feb fri ft hr hrs inc jan jr jul jun lb lbs ltd mar min
-    mins mon nov oct oz rd sat sep sept sq sr st sun tel thu thur thurs tue tues univ wed
+    al apr assn assoc aug ave avg blvd co corp dec dept est etc exp ext feb fri ft hr hrs inc jan jr jul jun lb lbs ltd
+    mar min mins mon nov oct oz rd sat sep sept sq sr st sun tbsp tel thu thur thurs tsp tue tues univ wed
 """
 _MAY_GO_ON = frozenset(_MAY_GO_ON_WORDS.split())
 # those of both that are words where they are written small

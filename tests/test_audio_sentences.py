@@ -36,6 +36,7 @@ ENGLISH = [
     "J. R. R. Tolkien wrote it.| So did I.| The book has 1,178 pages.",
     "The flight takes approx. 5 hrs. from London.| Bring water, snacks, etc.| You will land at noon.",
     "Is a != b in Python?| Yes, and a == a.",
+    "Add 3 tsp. baking powder and 1 tbsp. sugar.| Cook for 2 min. on each side (exp. Dec. 31).| Done!",
     "Version 2.0.1 fixes it.| Update to v2.| Then restart.",
     "Run this:|\n\n```python\nprint('Hi. Ho!')\n\nx = 1. if y else 2\n```|\n\nThen look at the output.",
 ]
