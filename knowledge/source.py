@@ -4,7 +4,6 @@ import atexit
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from knowledge.indexer import start
 from knowledge.live import LiveStore
 from knowledge.passages import Passage
 from knowledge.store import StoreError
+from turns.pool import beside_the_hub
 from upstream.waits import Waits
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -69,7 +69,7 @@ class Documents(Knowledge):
             while self.store.passages is None and time.monotonic() < until:
                 waits.pause(time.monotonic() + _LOOK_S)
             if (self.store.passages or 0) > POOL_ABOVE:
-                return _beside_the_hub(self.store, question, limit)
+                return beside_the_hub(self.store.search, question, limit)
             return self.store.search(question, limit)
         except StoreError as error:
             raise KnowledgeFailed(str(error)) from None
@@ -86,13 +86,3 @@ def private_index() -> Path:
 
     atexit.register(remove)
     return Path(folder) / "index.sqlite"
-
-
-def _beside_the_hub(store: LiveStore, question: str, limit: int) -> Sequence[Passage]:
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is None or not monkey.is_module_patched("threading"):
-        return store.search(question, limit)
-    from gevent import get_hub
-
-    found: list[Passage] = get_hub().threadpool.apply(store.search, (question, limit))
-    return found
