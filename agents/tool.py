@@ -102,9 +102,10 @@ class Tool:
             else:
                 if value is not inspect.Parameter.empty:
                     given[name] = value
-        for name in sent.keys() - self._parameters.keys():
-            known = ", ".join(self._parameters) or "none"
-            wrong.append(f"{name[:64]}: no such argument (there are: {known})")
+        known = ", ".join(self._parameters) or "none"
+        wrong += [
+            f"{name[:64]}: no such argument (there are: {known})" for name in sent if name not in self._parameters
+        ]
         if wrong:
             raise WrongArguments("; ".join(wrong))
         return given
