@@ -1,0 +1,6 @@
+"""Say back what the caller said."""
+
+
+def answer(turn):
+    yield "You said: "
+    yield turn.text
