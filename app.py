@@ -1,8 +1,20 @@
 """The table of contents: who gets what."""
 
+import sys
+
 from flask import Flask
 
-from blueprints import chat, gate, models, rag, status
+from agents.bundled import calculate, current_time, search_tool
+from agents.loading import BadAgent, load_agents
+from audio.espeak import EspeakVoice
+from audio.espeak_library import EspeakUnavailable
+from audio.recording import BUNDLED_AUDIO, BUNDLED_TEXT, Recording, read_recording
+from audio.sounding import Sounding, Source
+from audio.speech import Speech
+from audio.speech_server import SpeechServer
+from audio.track import Form
+from audio.voice import Voice
+from blueprints import agents, audio, chat, gate, models, rag, status
 from environment import announce, load_or_exit
 from knowledge.commands import Look, knowledge_commands
 from knowledge.grounding import reference
@@ -10,12 +22,21 @@ from knowledge.lookup import Lookup
 from knowledge.phrases import Phrases
 from knowledge.remote import RetrievalService
 from knowledge.source import BUNDLED, Documents, Knowledge, private_index
+from protocol.language import Language
 from settings import Settings
 from turns.record import configure_logging
+from turns.tools import ToolRules
 from turns.turn import Model, Service
 from upstream.call import Limits
 from upstream.client import Upstream
 from upstream.demo.model import DemoModel
+
+
+def main() -> None:
+    """Serve, with a plain development server: this machine only, and no debugger, whatever FLASK_DEBUG says."""
+    settings, warnings = load_or_exit()
+    announce(settings, warnings)
+    create_app(settings).run("127.0.0.1", settings.port, debug=False)
 
 
 def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Flask:
@@ -34,19 +55,27 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
     app.config["CALLER_NEEDS_KEY"] = not settings.is_demo or bool(settings.server_api_keys)
     known = None if settings.is_pass_through else _knowledge(settings, indexes)
     library = Lookup(known, settings.knowledge_passages) if known else None
+    tools = {"time": current_time, "calculate": calculate} | ({"search": search_tool(library.told)} if library else {})
     app.extensions["service"] = Service(
         upstream=_model(settings),
         think=settings.think,
         assistant_last=settings.assistant_last,
         fallback=settings.fallback,
+        first_token_s=settings.first_token_s,
+        stall_s=settings.stall_s,
         total_s=settings.total_s,
         keepalive_s=settings.keepalive_s,
         write_s=settings.write_s,
         drop_fields=settings.llm_drop_fields,
         library=library,
+        tools=[tools[name] for name in sorted(settings.tools & tools.keys())],
+        tool_rules=_tool_rules(settings),
+        repeats_audio_id=settings.audio_id == "every",
     )
     gate.guard(app, gate.Access(settings.caller_keys, settings.is_pass_through, settings.allow_pass_through))
     app.register_blueprint(chat.bp)
+    app.extensions["sounding"] = sounding = _sounding(settings)
+    app.register_blueprint(audio.blueprint(sounding))
     if known and library:
         app.extensions["knowledge"] = known
         app.register_blueprint(rag.blueprint(_rag(settings, library)))
@@ -58,6 +87,9 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
             settings.knowledge_place,
         )
         app.cli.add_command(knowledge_commands(look))
+    if settings.agents_dir:
+        for name, agent in load_agents(settings.agents_dir, agents.RESERVED).items():
+            app.register_blueprint(agents.blueprint(name, agent))
     app.register_blueprint(models.bp)
     app.register_blueprint(status.bp)
     app.register_blueprint(status.health_bp)
@@ -103,8 +135,75 @@ def _rag(settings: Settings, library: Lookup) -> rag.Rag:
     )
 
 
+def _sounding(settings: Settings) -> Sounding:
+    form = Form(
+        settings.audio_hz, settings.audio_chunk_ms, settings.audio_lead_ms, repeats_id=settings.audio_id == "every"
+    )
+    voice = _voice(settings)
+    source, recording = _source(settings, voice)
+    after_ms = settings.audio_waiting_after_ms
+    return Sounding(
+        Speech(voice, form, settings.audio_early),
+        source,
+        recording,
+        upstream_hz=settings.audio_upstream_hz,
+        waits_after_ms=None if after_ms < 0 else after_ms,
+        phrases=_phrases(settings),
+    )
+
+
+def _phrases(settings: Settings) -> dict[Language, str]:
+    return {"en": settings.waiting_en, "zh": settings.waiting_zh}
+
+
+def _tool_rules(settings: Settings) -> ToolRules:
+    after_ms = settings.tool_waiting_after_ms
+    return ToolRules(
+        deadline_s=settings.tool_deadline_s,
+        holds_text=settings.tool_text == "hold",
+        waits_after_ms=None if after_ms < 0 else after_ms,
+        phrases=_phrases(settings),
+    )
+
+
+def _voice(settings: Settings) -> Voice | None:
+    if settings.voice == "none":
+        return None
+    if settings.voice_url and settings.voice != "espeak":
+        return SpeechServer(
+            settings.voice_url,
+            model=settings.voice_model,
+            voice=settings.voice_name,
+            key=settings.voice_key,
+            rate=settings.voice_hz,
+            first_s=settings.voice_first_s,
+            stall_s=settings.voice_stall_s,
+            ca_file=str(settings.llm_ca_file) if settings.llm_ca_file else None,
+        )
+    try:
+        return EspeakVoice()
+    except EspeakUnavailable:
+        return None  # the settings were checked: it is not needed, and the start has said so
+
+
+def _source(settings: Settings, voice: Voice | None) -> tuple[Source, Recording | None]:
+    """Choose what /audio plays, and read the recording if it is that."""
+    source = settings.audio_source
+    audio_file, text_file = settings.audio_file, settings.audio_text_file
+    if source == "auto":
+        if audio_file and text_file:
+            source = "recording" if audio_file.is_file() and text_file.is_file() else "simulated"
+        elif voice:
+            source = "speech"
+        else:
+            source, audio_file, text_file = "recording", BUNDLED_AUDIO, BUNDLED_TEXT
+    if source == "recording" and audio_file and text_file:
+        return source, read_recording(audio_file, text_file, settings.audio_file_hz, settings.audio_hz)
+    return source, None
+
+
 if __name__ == "__main__":
-    # a plain development server: this machine only, and no debugger, whatever FLASK_DEBUG says
-    loaded, warned = load_or_exit()
-    announce(loaded, warned)
-    create_app(loaded).run("127.0.0.1", loaded.port, debug=False)
+    try:
+        main()
+    except BadAgent as bad:
+        sys.exit(f"custom-llm-server: {bad}")

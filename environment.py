@@ -18,12 +18,27 @@ from dotenv import dotenv_values
 from msgspec import Meta
 from requests.utils import should_bypass_proxies
 
+from audio.espeak_library import EspeakUnavailable, library
+from audio.recording import BadRecording, read_recording
 from protocol.address import is_loopback
-from settings import HEADER_NAME, Settings
+from settings import Settings
+from settings.meaning import HEADER_NAME
 
 ROOT = Path(__file__).resolve().parent
 PLACEHOLDER = "your-api-key-here"
-_PREFIXES = ("LLM_", "SERVER_", "ALLOW_", "KNOWLEDGE_", "RAG_")
+_PREFIXES = (
+    "LLM_",
+    "SERVER_",
+    "ALLOW_",
+    "KNOWLEDGE_",
+    "RAG_",
+    "AUDIO_",
+    "VOICE_",
+    "AGENTS_",
+    "TOOL",
+    "SESSION_",
+    "REDIS_",
+)
 _OUR_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "content-type"})
 
 
@@ -53,7 +68,8 @@ def load(environ: Mapping[str, str] | None = None) -> tuple[Settings, list[str]]
         _check_upstream(settings)
     _check_callers(settings)
     _check_knowledge(settings)
-    return settings, warnings + _unknown(given)
+    _check_abilities(settings)
+    return settings, warnings + _check_sound(settings) + _unknown(given)
 
 
 def load_or_exit() -> tuple[Settings, list[str]]:
@@ -149,6 +165,7 @@ def _check_callers(settings: Settings) -> None:
         "LLM_API_KEY": [settings.llm_api_key or ""],
         "SERVER_API_KEYS": settings.server_api_keys,
         "KNOWLEDGE_KEY": [settings.knowledge_key or ""],
+        "VOICE_KEY": [settings.voice_key or ""],
     }.items():
         if not all(_is_printable(key) and " " not in key for key in keys):
             raise BadSetting(f"{name} must hold printable ASCII characters only, and no blanks")
@@ -166,6 +183,46 @@ def _check_knowledge(settings: Settings) -> None:
         raise BadSetting("KNOWLEDGE_DIR must be a folder that exists")
     if settings.knowledge_index and not settings.knowledge_index.absolute().parent.is_dir():
         raise BadSetting("KNOWLEDGE_INDEX must be a file's path in a folder that exists")
+
+
+def _check_abilities(settings: Settings) -> None:
+    if settings.agents_dir and not settings.agents_dir.is_dir():
+        raise BadSetting("AGENTS_DIR must be a folder that exists")
+    if not settings.tools <= {"time", "calculate", "search"}:
+        raise BadSetting("TOOLS must be a list of time, calculate and search, separated by commas")
+
+
+def _check_sound(settings: Settings) -> list[str]:
+    """Refuse what would be noise or silence on a call, and return warnings."""
+    if settings.voice_url:
+        _url("VOICE_URL", settings.voice_url)
+    elif settings.voice == "server":
+        raise BadSetting("VOICE_URL must be set where VOICE is server")
+    warnings = []
+    has_voice = settings.voice != "none"
+    if has_voice and not (settings.voice_url and settings.voice != "espeak"):
+        try:
+            library()
+        except EspeakUnavailable as missing:
+            if settings.voice == "espeak" or settings.audio_source == "speech":
+                raise BadSetting(f"VOICE must be one that is there: {missing}") from None
+            has_voice = False
+            warnings.append(f"nothing is spoken: {missing}")
+    if settings.audio_source == "speech" and not has_voice:
+        raise BadSetting("VOICE must be espeak or server where AUDIO_SOURCE is speech")
+    files = [settings.audio_file, settings.audio_text_file]
+    if settings.audio_source == "recording" and not all(files):
+        raise BadSetting("AUDIO_FILE and AUDIO_TEXT_FILE must be set where AUDIO_SOURCE is recording")
+    if settings.audio_source in ("auto", "recording") and settings.audio_file and settings.audio_text_file:
+        missing_files = [file.name for file in files if file and not file.is_file()]
+        if missing_files and settings.audio_source == "auto":
+            warnings.append(f"{' and '.join(missing_files)} can't be found: /audio plays simulated sound")
+        else:
+            try:
+                read_recording(settings.audio_file, settings.audio_text_file, settings.audio_file_hz, settings.audio_hz)
+            except BadRecording as wrong:
+                raise BadSetting(f"AUDIO_FILE and AUDIO_TEXT_FILE must be a recording: {wrong}") from None
+    return warnings
 
 
 def _is_printable(text: str) -> bool:

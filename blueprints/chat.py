@@ -10,4 +10,4 @@ def answer(turn: Turn) -> Answer:
     return turn.ask()
 
 
-bp = endpoint("chat", "/chat/completions", answer, hides_thinking=False)
+bp = endpoint("", answer, hides_thinking=False)

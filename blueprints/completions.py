@@ -1,11 +1,13 @@
 """The endpoints that answer a turn: each is a blueprint around a function `answer(turn)`."""
 
 from collections.abc import Callable
+from functools import partial
 from math import inf
 
 from flask import Blueprint, Response, current_app, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from audio.sounding import Sounding
 from protocol.chunks import Answer
 from protocol.errors import BadRequest
 from protocol.request import read_request
@@ -14,29 +16,59 @@ from turns.failing import or_say
 from turns.respond import respond
 from turns.turn import Service, Turn, answered
 
+PATH = "/chat/completions"
+SPOKEN_PATH = "/audio/chat/completions"
 
-def endpoint(name: str, path: str, answer: Callable[[Turn], Answer], *, hides_thinking: bool = True) -> Blueprint:
-    """Return the blueprint that serves `answer` at this path, with and without `/v1`."""
-    bp = Blueprint(name, __name__)
+
+def endpoint(prefix: str, answer: Callable[[Turn], Answer], *, hides_thinking: bool = True) -> Blueprint:
+    """Return the blueprint that serves `answer` at `/PREFIX/chat/completions`, with and without `/v1`.
+
+    What has a prefix is served spoken, too, at `/PREFIX/audio/chat/completions`.
+    """
+    bp = Blueprint(prefix.strip("/") or "chat", __name__)
 
     def complete() -> Response:
-        turn = open_turn(hides_thinking)
-        return respond(turn, written(turn, answer))
+        return _complete(hides_thinking, partial(_written, answer))
 
-    prefix = path.removesuffix("/chat/completions")
-    for rule in dict.fromkeys([path, f"/v1{path}", f"{prefix}/v1/chat/completions"]):
-        bp.add_url_rule(rule, endpoint="complete", view_func=complete, methods=["POST"])
+    def speak() -> Response:
+        sounding: Sounding = current_app.extensions["sounding"]
+        return _complete(True, partial(sounding.speak, written=partial(_written, answer)))
+
+    _add_rules(bp, prefix, PATH, complete)
+    if prefix:
+        _add_rules(bp, prefix, SPOKEN_PATH, speak)
     return bp
 
 
-def written(turn: Turn, answer: Callable[[Turn], Answer]) -> Answer:
+def player(sounding: Sounding, answer: Callable[[Turn], Answer]) -> Blueprint:
+    """Return the blueprint of `/audio/chat/completions`, which plays what is set to be played, or speaks `answer`."""
+    bp = Blueprint("audio", __name__)
+
+    def play() -> Response:
+        return _complete(True, partial(sounding.play, written=partial(_written, answer)))
+
+    _add_rules(bp, "", SPOKEN_PATH, play)
+    return bp
+
+
+def _add_rules(bp: Blueprint, prefix: str, path: str, view: Callable[[], Response]) -> None:
+    for rule in dict.fromkeys([f"{prefix}{path}", f"/v1{prefix}{path}", f"{prefix}/v1{path}"]):
+        bp.add_url_rule(rule, endpoint=view.__name__, view_func=view, methods=["POST"])
+
+
+def _complete(hides_thinking: bool, compose: Callable[[Turn], Answer]) -> Response:
+    turn = _open_turn(hides_thinking)
+    return respond(turn, compose(turn))
+
+
+def _written(answer: Callable[[Turn], Answer], turn: Turn) -> Answer:
     """Return all that a turn says in writing: the answer, or what is set to be said where it fails."""
     pieces = answered(turn, answer)
     fallback = turn.service.fallback
     return or_say(turn, pieces, fallback) if fallback and turn.request.stream else pieces
 
 
-def open_turn(hides_thinking: bool) -> Turn:
+def _open_turn(hides_thinking: bool) -> Turn:
     """Return the turn that this HTTP request begins; raise BadRequest for one that can't be understood."""
     service: Service = current_app.extensions["service"]
     kind = request.mimetype

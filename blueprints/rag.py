@@ -83,4 +83,4 @@ def _with_sources(batch: Iterable[Event], sources: list[dict[str, Any]]) -> Iter
 
 def blueprint(rag: Rag) -> Blueprint:
     """Return the endpoint."""
-    return endpoint("rag", "/rag/chat/completions", rag.answer)
+    return endpoint("/rag", rag.answer)

@@ -10,6 +10,7 @@ from protocol.chunks import Batch
 from protocol.redaction import for_log
 from turns.aside import aside
 from turns.turn import Turn
+from upstream.waits import Waits
 
 
 @dataclass(frozen=True)
@@ -35,3 +36,14 @@ class Lookup:
             return (), False
         finally:
             turn.record.knowledge_ms = round((time.monotonic() - began) * 1000, 1)
+
+    def told(self, turn: Turn, question: str) -> str:
+        """Return what was found as a text for the model; it is a tool's result, looked up beside the turn."""
+        try:
+            passages = self.knowledge.search(question, self.limit, Waits(send_s=turn.service.write_s))
+        except KnowledgeFailed as failed:
+            self.knowledge.failures += 1
+            turn.record.knowledge = f"failed: {for_log(str(failed))}"
+            return "The documents can't be consulted at the moment."
+        turn.record.passages = (turn.record.passages or 0) + len(passages)
+        return "\n\n".join(f"{p.title}\n{p.text}".strip() for p in passages) or "The documents don't say."

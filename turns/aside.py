@@ -6,13 +6,15 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from math import inf
 from threading import Thread
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from protocol.chunks import Batch
 from protocol.errors import CallerHungUp
-from turns.turn import Turn
 from upstream.reading import has_rung
 from upstream.waits import Waits, poll
+
+if TYPE_CHECKING:
+    from turns.turn import Turn
 
 T = TypeVar("T")
 
@@ -40,7 +42,7 @@ class Aside(Generic[T]):
     When the turn closes it, the work's waits end too: it sees the turn as a caller who hangs up.
     """
 
-    def __init__(self, turn: Turn, work: Callable[[Waits], T]) -> None:
+    def __init__(self, turn: "Turn", work: Callable[[Waits], T]) -> None:
         self._ours, theirs = socket.socketpair()
         self._outcome: T | BaseException | None = None
         self.is_done = False
@@ -68,7 +70,7 @@ class Aside(Generic[T]):
         self._ours.close()
 
 
-def aside(turn: Turn, work: Callable[[Waits], T]) -> Generator[Batch, None, T]:
+def aside(turn: "Turn", work: Callable[[Waits], T]) -> Generator[Batch, None, T]:
     """Do some work in a thread of its own, and return or raise what came of it; meanwhile the turn's alarms ring."""
     with closing(Aside(turn, work)) as task:
         while not task.is_done:
@@ -76,7 +78,7 @@ def aside(turn: Turn, work: Callable[[Waits], T]) -> Generator[Batch, None, T]:
         return task.result()
 
 
-def idle(turn: Turn, until: float = inf) -> Generator[Batch, None, None]:
+def idle(turn: "Turn", until: float = inf) -> Generator[Batch, None, None]:
     """Wait until then, but for the turn's next alarm at the longest, and yield an empty batch for it."""
     call = turn.call
     if time.monotonic() < until:

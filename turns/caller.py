@@ -7,8 +7,8 @@ is watched wherever a turn waits. Under gevent the hub's own event loop does it,
 import socket
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from math import inf
 from typing import Any
 
@@ -44,6 +44,15 @@ class Caller(Waits):
         """See whether the turn is over; raise TurnOver."""
         if self.over is not None:
             raise self.over
+
+    @contextmanager
+    def within(self, limit_s: float, late: Exception) -> Iterator[None]:
+        """Let code that may wait by itself run, and end that with the turn, or when it waits longer than this.
+
+        Then `late` is raised in it. Waits like those of this class have limits of their own, and don't count. Only a
+        greenlet can be ended so; a thread runs on until it comes back to a wait like these.
+        """
+        yield
 
     def pause(self, until: float) -> None:
         """Wait until then; raise TurnOver."""

@@ -2,6 +2,8 @@
 
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import inf
 from typing import Any
 
@@ -22,6 +24,7 @@ class HubCaller(Caller):
         super().__init__(sock, write_s)
         self._hub = get_hub()
         self._waiting: Any = None  # the greenlet that waits, if it does
+        self._working: Any = None  # the greenlet that does something which may wait by itself
         self._until = inf
         self._rings_at = inf
         self._timer: Any = None
@@ -53,6 +56,24 @@ class HubCaller(Caller):
         if self.over is not None:
             raise self.over
         return is_readable
+
+    @contextmanager
+    def within(self, limit_s: float, late: Exception) -> Iterator[None]:
+        """Let code that may wait by itself run, and end that with the turn, or when it waits longer than this."""
+        greenlet = self._working = getcurrent()
+        timer = self._hub.loop.timer(limit_s, limit_s)
+
+        def overdue() -> None:
+            if self._waiting is None:
+                greenlet.throw(late)
+
+        timer.start(overdue)
+        try:
+            yield
+        finally:
+            self._working = None
+            timer.stop()
+            timer.close()
 
     def forget(self, sock: socket.socket) -> None:
         """Let go of a socket that is about to be closed or handed on."""
@@ -94,6 +115,9 @@ class HubCaller(Caller):
         if self._waiting is not None:
             greenlet, self._waiting = self._waiting, None
             greenlet.switch(is_readable)
+        elif self._working is not None and self.over is not None:
+            greenlet, self._working = self._working, None
+            greenlet.throw(self.over)
 
     def _upstream_stirred(self) -> None:
         if self._waiting is None:

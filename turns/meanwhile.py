@@ -1,21 +1,28 @@
 """Say something while nothing comes."""
 
 import time
+from typing import TYPE_CHECKING
 
 from protocol.chunks import WAITING_ID, Answer, Completion, Event
-from turns.turn import Turn
+
+if TYPE_CHECKING:
+    from turns.turn import Turn
 
 
-def meanwhile(turn: Turn, pieces: Answer) -> Answer:
+def meanwhile(turn: "Turn", pieces: Answer) -> Answer:
     """Pass an answer on; where it says nothing until what waits to be said meanwhile is due, say that."""
+    has_spoken = False
     for piece in pieces:
+        is_speech = isinstance(piece, Completion) or any(map(speaks, piece))
+        has_spoken = has_spoken or is_speech
         waiting = turn.to_say_meanwhile
         if waiting:
-            if isinstance(piece, Completion) or any(map(speaks, piece)):
+            if is_speech:
                 turn.to_say_meanwhile = None
             elif time.monotonic() >= waiting.due:
                 turn.to_say_meanwhile = None
-                yield waiting.batch
+                # the engine takes a waiting message at the beginning alone
+                yield turn.say(waiting.phrase) if has_spoken else turn.wait_with(waiting.phrase)
             else:
                 turn.call.wake_at(waiting.due)
         yield piece

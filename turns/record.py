@@ -25,14 +25,17 @@ class Record:
         self.model = ""
         self.chunks = 0
         self.tokens: int | None = None
+        self.tool_calls = 0
         self.passages: int | None = None
         self.knowledge_ms: float | None = None
         self.knowledge = ""
+        self.late_chunks = 0
         self.outcome: Outcome = "ok"
         self.cause: Outcome | None = None
         self.detail = ""
         self.began = time.monotonic()
         self.first_byte: float | None = None
+        self.first_audio: float | None = None
 
     def fail(self, failure: Failure) -> None:
         """Note why the request failed."""
@@ -61,10 +64,13 @@ class Record:
             "status": self.status,
             "outcome": self.outcome,
             "model": quoted(self.model),
-            "first_byte_ms": None if self.first_byte is None else round((self.first_byte - self.began) * 1000, 1),
-            "total_ms": round((now - self.began) * 1000, 1),
+            "first_byte_ms": self._since_began(self.first_byte),
+            "first_audio_ms": self._since_began(self.first_audio),
+            "total_ms": self._since_began(now),
             "chunks": self.chunks,
+            "late_chunks": self.late_chunks or None,
             "tokens": self.tokens,
+            "tool_calls": self.tool_calls or None,
             "passages": self.passages,
             "knowledge_ms": self.knowledge_ms,
             "knowledge": self.knowledge,
@@ -72,6 +78,9 @@ class Record:
             "detail": self.detail,
         }
         return {key: value for key, value in fields.items() if value not in (None, "")}
+
+    def _since_began(self, moment: float | None) -> float | None:
+        return None if moment is None else round((moment - self.began) * 1000, 1)
 
 
 class PlainLines(logging.Formatter):

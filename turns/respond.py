@@ -14,6 +14,7 @@ from protocol.sse import KEEPALIVE
 from turns.failing import failure_of
 from turns.shape import Shape, framed
 from turns.turn import Turn
+from turns.usage import summed
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -145,9 +146,12 @@ def _collected(turn: Turn, pieces: Answer) -> bytes:
     last = completions[-1] if completions else None
     if last:
         turn.record.model = str(last.body.get("model") or turn.record.model)
-        turn.record.note_usage(last.body.get("usage"))
-        if last.text == text:
+        usage = summed(completion.body.get("usage") for completion in completions)
+        turn.record.note_usage(usage)
+        if last.text == text and len(completions) == 1:
             return last.data
+        if usage:
+            last.body["usage"] = usage
     body: dict[str, Any] = last.body if last else {"model": turn.record.model or "default"}
     choice: dict[str, Any] = body["choices"][0] if last else {"index": 0, "finish_reason": "stop"}
     message = {**choice.get("message", {}), "role": "assistant", "content": text}

@@ -13,6 +13,7 @@ from protocol.chunks import CHUNK, CONTROL, WAITING_ID, Batch, Event, read_body
 from protocol.errors import Failure, error_json
 from protocol.sse import DONE, frame
 from turns.tool_calls import ToolCalls
+from turns.usage import summed
 from upstream.reading import is_token
 
 _encode = msgspec.json.Encoder().encode
@@ -29,7 +30,6 @@ class Shape:
         self, answer_id: str, created: int, model: str, include_usage: bool, repeats_audio_id: bool = False
     ) -> None:
         self.has_token = False
-        self.usage: Any = None
         self.chunks = 0
         self.model = model
         self._id = answer_id
@@ -37,6 +37,7 @@ class Shape:
         self._include_usage = include_usage
         self._repeats_audio_id = repeats_audio_id
         self._adopted = False
+        self._usages: dict[str | None, Any] = {}
         self._roles: set[int] = set()
         self._audio_ids: set[str] = set()
         self._finishes: dict[int, bytes] = {}
@@ -78,7 +79,7 @@ class Shape:
         _, original = read_body(event.data)
         body = original
         if chunk.usage:
-            self.usage = chunk.usage
+            self._usages[chunk.id] = chunk.usage  # what comes in each chunk of an answer is the sum up to there
             body = {key: value for key, value in original.items() if key != "usage"}
         choices = body.get("choices")
         if not isinstance(choices, list) or not choices:
@@ -166,14 +167,20 @@ class Shape:
     def _head(self) -> dict[str, Any]:
         return {"id": self._id, "object": CHUNK, "created": self._created, "model": self.model}
 
+    @property
+    def usage(self) -> Any:
+        """Return what the upstream reported, of all its answers that are part of this one."""
+        return summed(self._usages.values())
+
     # the endings of a stream; nothing else writes one
 
     def end(self) -> list[bytes]:
         """Return the data that ends a good answer: its finish, the usage if it was asked for, [DONE]."""
         datas = [] if 0 in self._roles else [self._role(0)]
         datas += self._finishes.values() or [self._own(0, {}, "stop")]
-        if self._include_usage and self.usage:
-            datas.append(_encode({**self._head(), "choices": [], "usage": self.usage}))
+        usage = self.usage if self._include_usage else None
+        if usage:
+            datas.append(_encode({**self._head(), "choices": [], "usage": usage}))
         self.chunks += len(datas)
         return [*datas, DONE]
 

@@ -14,6 +14,7 @@ class _Call:
     name: str
     arguments: str = ""
     named_in: int = 0  # the number of the chunk that named it
+    shown_id: str = ""  # the caller's: ours where the upstream gave none
 
     def is_whole(self) -> bool:
         try:
@@ -35,6 +36,17 @@ class ToolCalls:
         self._by_index: dict[int, _Call] = {}  # the upstream's index → the call that it means now
         self._chunks = 0
 
+    def whole(self) -> list[dict[str, Any]]:
+        """Return the calls as they stand by now, in the form of an assistant's message."""
+        return [
+            {
+                "id": call.shown_id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments if call.is_whole() else "{}"},
+            }
+            for call in self._calls
+        ]
+
     def renumbered(self, pieces: list[Any]) -> list[dict[str, Any]]:
         """Return the pieces of one chunk, each with the index of its call, its id and name only the first time."""
         self._chunks += 1
@@ -50,7 +62,8 @@ class ToolCalls:
         if call is None:
             call = _Call(len(self._calls), call_id, name)
             self._calls.append(call)
-            piece = {**piece, "id": call_id or f"call_{secrets.token_hex(12)}", "type": piece.get("type") or "function"}
+            call.shown_id = call_id or f"call_{secrets.token_hex(12)}"
+            piece = {**piece, "id": call.shown_id, "type": piece.get("type") or "function"}
         else:
             piece = {key: value for key, value in piece.items() if key != "id"}
             if name and name == call.name:

@@ -3,15 +3,18 @@
 import secrets
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from protocol.chunks import CONTROL, WAITING_ID, Answer, Batch, delta, event
+from protocol.errors import Failure
 from protocol.language import Language, language
 from protocol.request import ChatRequest, text_of
 from turns.caller import Caller
 from turns.record import Record
 from turns.think import hide_thinking
+from turns.tools import Ran, Tool, ToolRules, with_tools
 from upstream.call import Call
 
 
@@ -46,19 +49,32 @@ class Service:
     think: Literal["pass", "hide"] | None = None
     assistant_last: Literal["say", "forward"] = "say"
     fallback: str | None = None
+    first_token_s: float = 10.0
+    stall_s: float = 10.0
     total_s: float = 300.0
     keepalive_s: float = 5.0
     write_s: float = 10.0
     drop_fields: frozenset[str] = frozenset()
     repeats_audio_id: bool = False
-    library: Library | None = field(default=None, kw_only=True)
+    library: Library | None = None
+    tools: Sequence[Tool] = ()
+    tool_rules: ToolRules = ToolRules()
+
+
+class AgentTimeout(Failure):
+    """Report that an agent's own code took too long."""
+
+    status = 504
+
+    def __init__(self) -> None:
+        super().__init__("The agent did not answer in time.", code="agent_timeout")
 
 
 class Waiting(NamedTuple):
-    """A batch that is to be said if nothing else is by then, in seconds of `time.monotonic()`."""
+    """A phrase that is to be said if nothing else is by then, in seconds of `time.monotonic()`."""
 
     due: float
-    batch: Batch
+    phrase: str
 
 
 class Turn:
@@ -85,6 +101,7 @@ class Turn:
         self.created = int(time.time())
         self.session: str | None = None
         self.to_say_meanwhile: Waiting | None = None
+        self._has_begun = False
         self._hides_thinking = service.think == "hide" if service.think else hides_thinking
         self.call = Call(caller, record.began + service.total_s, request.stream, key)
         record.model = request.model or ""
@@ -117,11 +134,22 @@ class Turn:
         """Return the text that is to be said as it stands, if the request asks for that."""
         return self.request.says if self.service.assistant_last == "say" else None
 
-    def ask(self, messages: list[dict[str, Any]] | None = None, **params: Any) -> Answer:
-        """Ask the language model, with other messages or parameters where they are given, and yield what it says."""
+    def ask(
+        self, messages: list[dict[str, Any]] | None = None, *, tools: Sequence[Any] | None = None, **params: Any
+    ) -> Answer:
+        """Ask the language model, with other messages or parameters where they are given, and yield what it says.
+
+        `tools` are what it can call, beside those that the request brings: functions with `@tool`, which are run here.
+        """
         body = {**self.request.body, **params}
         if messages is not None:
             body["messages"] = messages
+        if tools is None:
+            tools = self.service.tools
+        return with_tools(self, body, tools, self.service.tool_rules) if tools else self.ask_plainly(body)
+
+    def ask_plainly(self, body: dict[str, Any]) -> Answer:
+        """Send the language model this request, and yield what it says."""
         answer = self.service.upstream.ask(body, self.call)
         return hide_thinking(answer) if self._hides_thinking else answer
 
@@ -135,6 +163,16 @@ class Turn:
             return ()
         passages, _ = yield from self.service.library.look_up(self, question)
         return passages
+
+    def clocked(self) -> AbstractContextManager[None]:
+        """Let an agent's own code run, within the time that a first token, and then any next one, may take."""
+        limit_s = self.service.stall_s if self._has_begun else self.service.first_token_s
+        self._has_begun = True
+        return self.caller.within(limit_s, AgentTimeout())
+
+    def note_tools(self, ran: Sequence[Ran]) -> None:
+        """Note the calls to tools that were run."""
+        self.record.tool_calls += len(ran)
 
     def say(self, text: str) -> Batch:
         """Return a batch that says this text."""
@@ -150,7 +188,7 @@ class Turn:
         Answers that are not streamed need none.
         """
         if self.request.stream:
-            self.to_say_meanwhile = Waiting(time.monotonic() + after_ms / 1000, self.wait_with(phrase))
+            self.to_say_meanwhile = Waiting(time.monotonic() + after_ms / 1000, f"{phrase.strip()} ")
             self.call.wake_at(self.to_say_meanwhile.due)
         return Batch()
 
