@@ -35,20 +35,17 @@ class Worker:
         self._sock = ours
         self._lines = ours.makefile("rb")
 
-    def enter(self, key: str, name: str, supersedes: bool = True, can_be_superseded: bool = True) -> float:
-        """Have a turn of this name enter, and return how long that took, in seconds."""
-        return float(self._do("enter", key, name, supersedes, can_be_superseded))
-
-    def leave(self, key: str, name: str) -> None:
-        """Have a turn leave."""
-        self._do("leave", key, name)
+    def enter(self, key: str, name: str) -> tuple[float, float]:
+        """Have a turn in which a caller speaks enter, and return from when to when: in seconds of time.monotonic()."""
+        began, ended = self._do("enter", key, name)
+        return began, ended
 
     def is_shared(self) -> bool:
         """Tell whether it hears the other workers."""
         return bool(self._do("is_shared"))
 
     def ended(self) -> dict[str, float]:
-        """Return the turns that have been ended, and when: in seconds of the machine's monotonic clock."""
+        """Return the turns that have been ended, and when: in seconds of time.monotonic()."""
         ended: dict[str, float] = self._do("ended")
         return ended
 
@@ -107,13 +104,11 @@ def _work(url: str, sock: socket.socket) -> None:
             what, *words = json.loads(line)
             answer: Any = None
             if what == "enter":
-                key, name, *standing = words
+                key, name = words
                 turns[name] = NotedTurn()
                 began = time.monotonic()
-                sessions.enter(key, turns[name], *standing)
-                answer = time.monotonic() - began
-            elif what == "leave":
-                sessions.leave(words[0], turns[words[1]])
+                sessions.enter(key, turns[name], True, True)
+                answer = (began, time.monotonic())
             elif what == "is_shared":
                 answer = sessions.is_shared
             else:
