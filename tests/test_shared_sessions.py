@@ -412,11 +412,13 @@ def test_a_redis_that_comes_and_goes_does_not_fill_the_log(
     here = share(frail.url)
     caplog.set_level(logging.INFO)
 
-    for _ in range(2):
-        frail.kill()
-        until(lambda: not here.is_shared)
-        frail.start()
-        until(lambda: here.is_shared)
+    frail.kill()
+    frail.start()
+    until(lambda: len(caplog.records) == 2)
+    frail.kill()
+    until(lambda: not here.is_shared)
+    frail.start()
+    until(lambda: here.is_shared)
 
     assert [(record.levelname, record.getMessage()[:15]) for record in caplog.records] == [
         ("WARNING", "Redis can't be "),
@@ -646,7 +648,6 @@ def test_a_good_url_is_taken(url: str) -> None:
         ("unix://", "must name a socket"),
         ("unix://run/redis.sock", "must name a socket"),
         ("rediss://:canary@localhost?ssl_bogus=1", "has an ssl_"),
-        ("rediss://:canary@localhost?ssl_min_version=x", "has an ssl_"),
     ],
 )
 def test_a_bad_url_is_refused_in_a_sentence_without_its_password(url: str, sentence: str) -> None:
