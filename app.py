@@ -1,5 +1,6 @@
 """The table of contents: who gets what."""
 
+import atexit
 import sys
 
 from flask import Flask
@@ -14,7 +15,7 @@ from audio.speech import Speech
 from audio.speech_server import SpeechServer
 from audio.track import Form
 from audio.voice import Voice
-from blueprints import agents, audio, chat, gate, models, rag, status
+from blueprints import agents, audio, chat, completions, gate, models, rag, status
 from environment import announce, load_or_exit
 from knowledge.commands import Look, knowledge_commands
 from knowledge.grounding import reference
@@ -25,6 +26,10 @@ from knowledge.source import BUNDLED, Documents, Knowledge, private_index
 from protocol.language import Language
 from settings import Settings
 from turns.record import configure_logging
+from turns.session_keys import SessionKeys
+from turns.sessions import Sessions
+from turns.shared_sessions import SharedSessions
+from turns.streams import Streams
 from turns.tools import ToolRules
 from turns.turn import Model, Service
 from upstream.call import Limits
@@ -56,6 +61,9 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
     known = None if settings.is_pass_through else _knowledge(settings, indexes)
     library = Lookup(known, settings.knowledge_passages) if known else None
     tools = {"time": current_time, "calculate": calculate} | ({"search": search_tool(library.told)} if library else {})
+    keys = SessionKeys(
+        settings.session_header, settings.session_channel_field, secret=(settings.llm_api_key or "").encode()
+    )
     app.extensions["service"] = Service(
         upstream=_model(settings),
         think=settings.think,
@@ -66,12 +74,18 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
         total_s=settings.total_s,
         keepalive_s=settings.keepalive_s,
         write_s=settings.write_s,
-        drop_fields=settings.llm_drop_fields,
+        drop_fields=settings.llm_drop_fields | keys.fields,
         library=library,
         tools=[tools[name] for name in sorted(settings.tools & tools.keys())],
         tool_rules=_tool_rules(settings),
         repeats_audio_id=settings.audio_id == "every",
     )
+    app.extensions["streams"] = Streams(settings.max_streams)
+    # the secret is one that all machines share; without one, keys tell no less than a session's id needs
+    app.extensions["session_keys"] = keys
+    app.extensions["sessions"] = sessions = _sessions(settings)
+    atexit.register(sessions.close)
+    app.after_request(completions.leave)
     gate.guard(app, gate.Access(settings.caller_keys, settings.is_pass_through, settings.allow_pass_through))
     app.register_blueprint(chat.bp)
     app.extensions["sounding"] = sounding = _sounding(settings)
@@ -133,6 +147,11 @@ def _rag(settings: Settings, library: Lookup) -> rag.Rag:
         waits_after_s=None if after_ms < 0 else after_ms / 1000,
         cites=settings.knowledge_cite,
     )
+
+
+def _sessions(settings: Settings) -> Sessions | SharedSessions:
+    expiry_s = settings.total_s + 60
+    return SharedSessions(settings.redis_url, expiry_s=expiry_s) if settings.redis_url else Sessions(expiry_s=expiry_s)
 
 
 def _sounding(settings: Settings) -> Sounding:

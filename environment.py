@@ -23,22 +23,13 @@ from audio.recording import BadRecording, read_recording
 from protocol.address import is_loopback
 from settings import Settings
 from settings.meaning import HEADER_NAME
+from turns.redis_connections import check_redis_url
+from turns.session_keys import SessionKeys
 
 ROOT = Path(__file__).resolve().parent
 PLACEHOLDER = "your-api-key-here"
-_PREFIXES = (
-    "LLM_",
-    "SERVER_",
-    "ALLOW_",
-    "KNOWLEDGE_",
-    "RAG_",
-    "AUDIO_",
-    "VOICE_",
-    "AGENTS_",
-    "TOOL",
-    "SESSION_",
-    "REDIS_",
-)
+_ROOMS = "LLM SERVER ALLOW KNOWLEDGE RAG AUDIO VOICE AGENTS TOOL TOOLS SESSION METRICS CORS"
+_PREFIXES = tuple(f"{room}_" for room in _ROOMS.split())
 _OUR_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "content-type"})
 
 
@@ -166,6 +157,7 @@ def _check_callers(settings: Settings) -> None:
         "SERVER_API_KEYS": settings.server_api_keys,
         "KNOWLEDGE_KEY": [settings.knowledge_key or ""],
         "VOICE_KEY": [settings.voice_key or ""],
+        "METRICS_KEY": [settings.metrics_key or ""],
     }.items():
         if not all(_is_printable(key) and " " not in key for key in keys):
             raise BadSetting(f"{name} must hold printable ASCII characters only, and no blanks")
@@ -188,6 +180,15 @@ def _check_knowledge(settings: Settings) -> None:
 def _check_abilities(settings: Settings) -> None:
     if settings.agents_dir and not settings.agents_dir.is_dir():
         raise BadSetting("AGENTS_DIR must be a folder that exists")
+    try:
+        SessionKeys(settings.session_header, settings.session_channel_field)
+    except ValueError:
+        raise BadSetting("SESSION_CHANNEL_FIELD must be a field that names a channel, and nothing else") from None
+    if settings.redis_url:
+        try:
+            check_redis_url(settings.redis_url)
+        except ValueError as wrong:
+            raise BadSetting(f"REDIS_URL {wrong}") from None
     if not settings.tools <= {"time", "calculate", "search"}:
         raise BadSetting("TOOLS must be a list of time, calculate and search, separated by commas")
 

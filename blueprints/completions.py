@@ -8,12 +8,16 @@ from flask import Blueprint, Response, current_app, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from audio.sounding import Sounding
+from blueprints.gate import bearer
 from protocol.chunks import Answer
 from protocol.errors import BadRequest
 from protocol.request import read_request
 from turns.caller import caller_of
 from turns.failing import or_say
 from turns.respond import respond
+from turns.session_keys import SessionKeys
+from turns.sessions import Sessions, standing
+from turns.streams import Streams
 from turns.turn import Service, Turn, answered
 
 PATH = "/chat/completions"
@@ -71,6 +75,8 @@ def _written(answer: Callable[[Turn], Answer], turn: Turn) -> Answer:
 def _open_turn(hides_thinking: bool) -> Turn:
     """Return the turn that this HTTP request begins; raise BadRequest for one that can't be understood."""
     service: Service = current_app.extensions["service"]
+    streams: Streams = current_app.extensions["streams"]
+    streams.admit()
     kind = request.mimetype
     if kind and kind != "application/json" and not kind.endswith("+json"):
         raise BadRequest(
@@ -81,4 +87,24 @@ def _open_turn(hides_thinking: bool) -> Turn:
         raise RequestEntityTooLarge  # of a body without a length, werkzeug reads up to the limit and says nothing
     chat = read_request(data, service.drop_fields)
     g.caller = caller_of(request.environ, service.write_s)
-    return Turn(service, chat, g.caller, g.record, key=g.key, hides_thinking=hides_thinking)
+    streams.enter(g.caller)
+    turn = Turn(service, chat, g.caller, g.record, key=g.key, hides_thinking=hides_thinking)
+    keys: SessionKeys = current_app.extensions["session_keys"]
+    turn.session = keys.key_of(str(request.blueprint), bearer(), chat, request.headers, request.args)
+    if turn.session is not None:
+        g.turn = turn
+        sessions: Sessions = current_app.extensions["sessions"]
+        sessions.enter(turn.session, turn, *standing(chat))
+    return turn
+
+
+def leave(response: Response) -> Response:
+    """See to it that a turn is counted out when its response has been closed, however it ended."""
+    if "caller" in g:
+        response.call_on_close(g.caller.close)
+        streams: Streams = current_app.extensions["streams"]
+        response.call_on_close(partial(streams.leave, g.caller))
+    if "turn" in g:
+        sessions: Sessions = current_app.extensions["sessions"]
+        response.call_on_close(partial(sessions.leave, g.turn.session, g.turn))
+    return response

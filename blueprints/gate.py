@@ -35,7 +35,7 @@ class Access:
 
     def check(self, blueprint: str | None) -> str | None:
         """Return the caller's key if it is to be passed through; raise Unauthorized."""
-        shown = _bearer()
+        shown = bearer()
         if self.keys:
             # all are compared, and in constant time: how long it takes tells nothing of a key
             if not any(hmac.compare_digest(shown.encode(), key.encode()) for key in self.keys):
@@ -57,7 +57,8 @@ class Access:
         return shown
 
 
-def _bearer() -> str:
+def bearer() -> str:
+    """Return the key that the caller shows, "" for none."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
 
@@ -93,8 +94,6 @@ def guard(app: Flask, access: Access) -> None:
         record: Record = g.record
         record.status = response.status_code
         response.headers["X-Request-Id"] = record.request_id
-        if "caller" in g:
-            response.call_on_close(g.caller.close)
         response.call_on_close(record.write)
         return response
 

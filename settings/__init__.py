@@ -1,25 +1,18 @@
 """Every setting: its name, type, unit, default, and one line of meaning."""
 
-from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from settings.abilities import AbilitySettings
-from settings.meaning import about
+from protocol.address import is_loopback
+from settings.operation import OperationSettings
 
 OPENAI_URL = "https://api.openai.com/v1"
 
 
-class Settings(AbilitySettings, frozen=True, rename="upper"):
+class Settings(OperationSettings, frozen=True, rename="upper"):
     """The settings of one server; seconds unless a name says otherwise.
 
     They stand in groups, each on the one before it: a Struct has one base.
     """
-
-    log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
-        about("Least level that is logged.", "DEBUG, INFO, WARNING or ERROR"),
-    ] = "INFO"
-    log_format: Annotated[Literal["plain", "json"], about("Form of a log line.", "plain or json")] = "plain"
 
     @property
     def is_demo(self) -> bool:
@@ -46,6 +39,11 @@ class Settings(AbilitySettings, frozen=True, rename="upper"):
     def is_pass_through(self) -> bool:
         """Tell whether the caller's own key is the one that the upstream gets."""
         return not self.is_demo and not self.caller_keys
+
+    @property
+    def has_playground(self) -> bool:
+        """Tell whether the playground's page is served."""
+        return is_loopback(self.listens_on) if self.playground is None else self.playground
 
     @property
     def listens_on(self) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from protocol.chunks import CONTROL, WAITING_ID, Answer, Batch, delta, event
-from protocol.errors import Failure
+from protocol.errors import Failure, Superseded
 from protocol.language import Language, language
 from protocol.request import ChatRequest, text_of
 from turns.caller import Caller
@@ -169,6 +169,10 @@ class Turn:
         limit_s = self.service.stall_s if self._has_begun else self.service.first_token_s
         self._has_begun = True
         return self.caller.within(limit_s, AgentTimeout())
+
+    def supersede(self) -> None:
+        """End this turn because a newer one of its session has begun."""
+        self.caller.end(Superseded())
 
     def note_tools(self, ran: Sequence[Ran]) -> None:
         """Note the calls to tools that were run."""
