@@ -1,5 +1,6 @@
 """A newer turn of a session takes an older one's place."""
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
