@@ -6,18 +6,17 @@ gunicorn's own asks for the socket's buffer size before each write and sends hea
 import contextlib
 import logging
 import secrets
-import ssl
 import time
-from collections.abc import Iterator
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Any
 
-from gevent import GreenletExit, Timeout, getcurrent
-from gunicorn.http import errors, wsgi
+from gevent import GreenletExit, getcurrent
+from gunicorn.http import RequestParser, errors, wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
 from protocol.errors import BadRequest, Failure, ServerError, error_json
+from server.incoming import HEAD_LIMIT, REST_LIMIT, Incoming, RequestBody, TooSlow
 from turns.record import Record
 
 log = logging.getLogger("custom_llm")
@@ -42,7 +41,7 @@ class BlockResponse(wsgi.Response):
     def default_headers(self) -> list[str]:
         """Return the status line and the headers that every response has."""
         lines = [
-            f"HTTP/{self.req.version[0]}.{self.req.version[1]} {self.status}\r\n",
+            f"HTTP/1.{min(self.req.version[1], 1)} {self.status}\r\n",
             f"Server: gunicorn\r\nDate: {_date(int(time.time()))}\r\n",
             "Connection: close\r\n" if self.should_close() else "Connection: keep-alive\r\n",
         ]
@@ -91,27 +90,70 @@ def _date(second: int) -> str:
     return formatdate(second, usegmt=True)
 
 
+def _check(request: Any) -> None:
+    """Check what gunicorn lets through; raise ParseException."""
+    if request.version >= (1, 1) and not any(name == "HOST" for name, _ in request.headers):
+        raise errors.InvalidHeader("HOST", req=request)  # https://www.rfc-editor.org/rfc/rfc9112#section-3.2
+    # `GET http://host HTTP/1.1` asks for the root; Flask would redirect to wherever the caller says that it is
+    request.path = request.path or "/"
+
+
 class Worker(GeventWorker):
-    """Serve WSGI requests, each in a greenlet."""
+    """Serve WSGI requests, each in a greenlet.
+
+    Times are in seconds: `head_s` for the whole of a request's head from its first byte on, `body_s` for the whole of
+    its body, `write_s` for a caller who does not read.
+    """
 
     alive: bool
+    head_s = 10.0
+    body_s = 30.0
+    write_s = 10.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._idle: set[Any] = set()  # the greenlets that wait for a next request
+        self._connections = 0
+        self._idle: dict[Any, None] = {}  # the greenlets that wait for a next request, those that wait longest first
         # gunicorn looks some thirty settings up for each request, in two calls each
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
 
-    @contextlib.contextmanager
-    def timeout_ctx(self) -> Iterator[None]:
-        """Wait for a connection's next request as long as it may be idle."""
-        greenlet = getcurrent()
-        self._idle.add(greenlet)
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Serve a connection: one request after another, until it is closed."""
+        incoming = Incoming(client)
+        parser = RequestParser(self.cfg, client, addr)
+        parser.unreader = incoming
+        request = None
+        self._connections += 1
+        if self._connections >= self.worker_connections and self._idle:
+            # the last that is taken in: an idle one makes room for the next
+            next(iter(self._idle)).kill(block=False)
         try:
-            with Timeout(self.cfg.keepalive, False):
-                yield
+            name = listener.getsockname()
+            while self._begins(incoming):
+                request = None
+                incoming.allow(self.head_s, HEAD_LIMIT)
+                request = next(parser)
+                _check(request)
+                incoming.allow(self.body_s)
+                if not self.handle_request(name, request, client, addr):
+                    break
+        except (StopIteration, OSError):
+            pass  # one of both has closed the connection
+        except BaseException as error:
+            self.handle_error(request, client, addr, error)
+            incoming.linger()
         finally:
-            self._idle.discard(greenlet)
+            self._connections -= 1
+            client.close()
+
+    def _begins(self, incoming: Incoming) -> bool:
+        """Wait for a next request as long as a connection may be idle, and tell whether it begins."""
+        greenlet = getcurrent()
+        self._idle[greenlet] = None
+        try:
+            return incoming.begins(self.cfg.keepalive or self.head_s)
+        finally:
+            self._idle.pop(greenlet, None)
 
     def notify(self) -> None:
         """Tell the arbiter, once a second, that this worker lives; on the way out let idle connections go."""
@@ -121,40 +163,47 @@ class Worker(GeventWorker):
                 greenlet.kill(block=False)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
-        """Serve one request; raise StopIteration where the connection is to be closed after it."""
+        """Serve one request, and tell whether the connection may be used for another."""
+        sock.settimeout(self.write_s)
+        # gunicorn would invite a body before anyone has seen whose it is, and how large
+        invites, req._expected_100_continue = req._expected_100_continue, False
         response, environ = wsgi.create(req, sock, addr, listener_name, self.cfg, response_class=BlockResponse)
+        body = RequestBody(req.body, sock, invites)
         environ["wsgi.multithread"] = True
-        environ["wsgi.input"] = _Body(req.body)
+        environ["wsgi.input"] = body
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Autorestarting worker after current request.")
             self.alive = False
-        if not self.alive or not self.cfg.keepalive:
-            response.force_close()
         blocks = self.wsgi(environ, response.start_response)
+        if not self.alive or not self.cfg.keepalive or body.rest > REST_LIMIT:
+            response.force_close()
         try:
             for block in blocks:
                 response.write(block)
             response.close()
         except (TimeoutError, ConnectionError, GreenletExit):
             # the caller does not read, or has gone: the answer's own log line says which
-            raise StopIteration from None
+            return False
         finally:
             if hasattr(blocks, "close"):
                 blocks.close()
         if response.should_close():
-            raise StopIteration
-        sock.settimeout(None)
-        return True
+            if body.rest:
+                req.unreader.linger()
+            return False
+        return body.read_rest()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what is no HTTP in the form of all our errors; log neither what it was nor its query string."""
         if isinstance(exc, GreenletExit):
             return
         record = Record("unparsed", f"req-{secrets.token_hex(12)}")
-        if isinstance(exc, (errors.ParseException, ssl.SSLError)):
+        if isinstance(exc, TooSlow):
+            failure: Failure = exc
+        elif isinstance(exc, errors.ParseException):
             status = _STATUSES.get(type(exc), 400)
-            failure: Failure = BadRequest("This is no HTTP/1.1 request.", code="invalid_http", status=status)
+            failure = BadRequest("This is no HTTP/1.1 request.", code="invalid_http", status=status)
         else:
             log.error("a connection failed", exc_info=exc)
             failure = ServerError("The server failed.", code="server_error")
@@ -167,18 +216,3 @@ class Worker(GeventWorker):
         with contextlib.suppress(OSError):
             client.settimeout(0.0)
             client.send(head.encode() + body)
-
-
-class _Body:
-    """A request's body, whose malformed chunks are the caller's fault and no fault of ours."""
-
-    def __init__(self, body: Any) -> None:
-        self._body = body
-
-    def read(self, size: int | None = None) -> bytes:
-        """Read so many bytes, or all; raise OSError where the body is no HTTP."""
-        try:
-            data: bytes = self._body.read(size)
-        except errors.ParseException as error:
-            raise OSError(f"a malformed body: {type(error).__name__}") from None
-        return data
