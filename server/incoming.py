@@ -22,6 +22,7 @@ LINGER_LIMIT = 16 * 1024 * 1024
 """Bytes that are thrown away before a connection is closed."""
 
 _TURN_S = 0.002  # how long one caller's bytes are worked on before the others have their turn
+_PAUSE_S = 0.0001  # of 0 seconds, the hub would go on without a look at any socket
 # what a method can begin with, and the empty line that may precede it; a TLS hello begins otherwise
 _BEGINNINGS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~\r\n")
 
@@ -50,6 +51,7 @@ class Incoming(SocketUnreader):
 
     def begins(self, idle_s: float) -> bool:
         """Wait so many seconds for a next request's first bytes, and tell whether they have come."""
+        self._give_way()
         if not self.buf.tell():
             self.sock.settimeout(idle_s)
             try:
@@ -64,11 +66,7 @@ class Incoming(SocketUnreader):
 
     def chunk(self, size_hint: int | None = None) -> bytes:
         """Read what has come, or wait for it; raise TooSlow, LimitRequestHeaders."""
-        now = time.monotonic()
-        if now - self._turn_began > _TURN_S:
-            # bytes that are there are read without a switch to the hub: one who sends fast would keep all others out
-            gevent.sleep(0)
-            now = self._turn_began = time.monotonic()
+        now = self._give_way()
         if self._left <= 0:
             raise errors.LimitRequestHeaders("limit request head")
         if now >= self._until:
@@ -83,6 +81,17 @@ class Incoming(SocketUnreader):
             self.sock.settimeout(before)
         self._left -= len(data)
         return data
+
+    def _give_way(self) -> float:
+        """Let others have their turn if this one has had its own, and return the time.
+
+        Bytes that are there are read without a switch to the hub: one who sends fast would keep all others out.
+        """
+        now = time.monotonic()
+        if now - self._turn_began > _TURN_S:
+            gevent.sleep(_PAUSE_S)
+            now = self._turn_began = time.monotonic()
+        return now
 
     def linger(self) -> None:
         """End what we send and throw away what still comes, for a while.

@@ -13,6 +13,7 @@ from typing import Any
 
 from gevent import GreenletExit, getcurrent
 from gunicorn.http import RequestParser, errors, wsgi
+from gunicorn.http.body import ChunkedReader
 from gunicorn.workers.ggevent import GeventWorker
 
 from protocol.errors import BadRequest, Failure, ServerError, error_json
@@ -91,9 +92,11 @@ def _date(second: int) -> str:
 
 
 def _check(request: Any) -> None:
-    """Check what gunicorn lets through; raise ParseException."""
+    """Mend what gunicorn lets through; raise ParseException where it can't be."""
     if request.version >= (1, 1) and not any(name == "HOST" for name, _ in request.headers):
         raise errors.InvalidHeader("HOST", req=request)  # https://www.rfc-editor.org/rfc/rfc9112#section-3.2
+    if isinstance(request.body.reader, ChunkedReader):
+        request.body.reader.limit_trailer_section = HEAD_LIMIT  # like a head, they are scanned again with each byte
     # `GET http://host HTTP/1.1` asks for the root; Flask would redirect to wherever the caller says that it is
     request.path = request.path or "/"
 
@@ -137,8 +140,8 @@ class Worker(GeventWorker):
                 incoming.allow(self.body_s)
                 if not self.handle_request(name, request, client, addr):
                     break
-        except (StopIteration, OSError):
-            pass  # one of both has closed the connection
+        except (StopIteration, OSError, GreenletExit):
+            pass  # one of both has closed the connection, or it is to be closed
         except BaseException as error:
             self.handle_error(request, client, addr, error)
             incoming.linger()
@@ -196,8 +199,6 @@ class Worker(GeventWorker):
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what is no HTTP in the form of all our errors; log neither what it was nor its query string."""
-        if isinstance(exc, GreenletExit):
-            return
         record = Record("unparsed", f"req-{secrets.token_hex(12)}")
         if isinstance(exc, TooSlow):
             failure: Failure = exc

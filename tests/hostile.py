@@ -29,7 +29,7 @@ def get(target: str | bytes = "/health", *lines: str | bytes, version: str = "HT
 def head(method: str, target: str | bytes, *lines: str | bytes, version: str = "HTTP/1.1") -> bytes:
     """Write the head of a request with our key, which asks for the connection to be closed."""
     first = method.encode("latin-1") + b" " + _bytes(target) + b" " + version.encode("latin-1")
-    ours = ["Host: h", f"Authorization: Bearer {KEY}", "Connection: close"]
+    ours = ["Connection: close", "Host: h", f"Authorization: Bearer {KEY}"]
     return b"\r\n".join([first, *map(_bytes, ours), *map(_bytes, lines), b"", b""])
 
 
