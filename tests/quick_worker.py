@@ -4,7 +4,7 @@ from server.worker import Worker
 
 
 class Quick(Worker):
-    """Wait half a second for a head, and one for a body."""
+    """Wait a second for a head, and four for a body."""
 
-    head_s = 0.5
-    body_s = 1.0
+    head_s = 1.0
+    body_s = 4.0

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from running_server import GUNICORN, KEY, ROOT, RunningServer, read_until, runni
 from scripted_upstream import BEGUN, COMPLETION, REST, Asked, ScriptedUpstream, Step, again, chunk, event, framed, reply
 from stream_rules import read_error
 
-HEAD_S, BODY_S, IDLE_S, WRITE_S = 0.5, 1.0, 2, 1.0
+HEAD_S, BODY_S, IDLE_S, WRITE_S = 1.0, 4.0, 2, 1.0
+LIMIT_S = 0.1
+"""Ten times the 10 ms by which one caller may delay another, beyond what a server without trouble takes meanwhile."""
 _SENT = re.compile(rb"at ([0-9.]+) ")
 HEALTH = b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -86,24 +89,36 @@ DRIPS = {
 }
 
 
-@pytest.mark.parametrize("name", DRIPS)
-def test_what_drips_byte_by_byte_is_given_up_in_time(quick: RunningServer, name: str) -> None:
-    at_once, dripping, limit_s = DRIPS[name]
+@pytest.fixture(scope="module")
+def dripped(quick: RunningServer) -> dict[str, tuple[bytes, float]]:
+    """What each of these got, and after how many seconds."""
 
-    with connect(quick) as peer:
-        peer.sendall(at_once)
-        peer.settimeout(0.02)
-        began, got = time.monotonic(), b""
-        for byte in dripping:
-            peer.sendall(bytes([byte]))
-            with suppress(TimeoutError):
-                got = peer.recv(65536)
-                break
+    def drip(at_once: bytes, dripping: bytes) -> tuple[bytes, float]:
+        with connect(quick) as peer:
+            peer.sendall(at_once)
+            peer.settimeout(0.02)
+            began = time.monotonic()
+            for byte in dripping:
+                peer.sendall(bytes([byte]))
+                with suppress(TimeoutError):
+                    return peer.recv(65536), time.monotonic() - began
+        return b"", time.monotonic() - began
+
+    with ThreadPoolExecutor(len(DRIPS)) as pool:
+        got = pool.map(lambda dripping: drip(*dripping[:2]), DRIPS.values())
+        return dict(zip(DRIPS, got, strict=True))
+
+
+@pytest.mark.parametrize("name", DRIPS)
+def test_what_drips_byte_by_byte_is_given_up_in_time(
+    quick: RunningServer, dripped: dict[str, tuple[bytes, float]], name: str
+) -> None:
+    (got, seconds), limit_s = dripped[name], DRIPS[name][2]
 
     assert got.startswith(b"HTTP/1.1 408 ")
     assert b"\r\nConnection: close\r\n" in got
     assert read_error(json.loads(got.partition(b"\r\n\r\n")[2]))["code"] == "request_timeout"
-    assert limit_s - 0.1 < time.monotonic() - began < limit_s + 1
+    assert limit_s - 0.1 < seconds < limit_s + 1
     request_id = got.partition(b"X-Request-Id: ")[2].partition(b"\r\n")[0].decode()
     assert "outcome=caller_too_slow" in quick.wait_for_log(f"id={request_id} ")
 
@@ -127,7 +142,7 @@ def test_each_request_of_a_connection_has_its_own_time(quick: RunningServer) -> 
     with connect(quick) as peer:
         for _ in range(3):
             peer.sendall(HEALTH[:20])
-            time.sleep(HEAD_S * 0.6)
+            time.sleep(HEAD_S * 0.4)
             peer.sendall(HEALTH[20:])
             read_until(peer, b'{"status":"ok"}')
 
@@ -149,7 +164,7 @@ def test_idle_connections_in_thousands_hold_nobody_up_and_are_closed(quick: Runn
         assert {peer.recv(1) for peer in idle} == {b""}
         closed_s = time.monotonic() - began
 
-    assert served_s < 0.5
+    assert served_s < 1.5
     assert IDLE_S - 0.1 < closed_s < IDLE_S + 5
 
 
@@ -173,38 +188,39 @@ def test_idle_connections_give_way_where_there_is_no_room(_upstream: ScriptedUps
 MUCH = framed(event(chunk({"content": "x" * 8000})) * 8)
 
 
-def test_callers_who_do_not_read_harm_no_other(quick: RunningServer, upstream: ScriptedUpstream) -> None:
+def test_callers_who_do_not_read_harm_no_other(
+    quick: RunningServer, server: RunningServer, upstream: ScriptedUpstream
+) -> None:
     upstream.judge = lambda asked: [BEGUN, *again(4000, MUCH)] if asked.body["model"] == "much" else None
     before = memory_of(worker_of(quick))
 
     with ExitStack() as stack:
         deaf = [stack.enter_context(connect_deaf(quick)) for _ in range(50)]
-        for each in deaf:
-            each.sendall(said(json.dumps(turn(model="much")).encode()))
+        for peer in deaf:
+            peer.sendall(said(json.dumps(turn(model="much")).encode()))
         upstream.wait_for(50)
         began = time.monotonic()
-        times = []
+        times: dict[RunningServer, list[float]] = {quick: [], server: []}
         while time.monotonic() - began < WRITE_S:
-            sent = time.monotonic()
-            assert quick.ask().text == "Hello there."
-            times.append(time.monotonic() - sent)
+            for each in times:
+                sent = time.monotonic()
+                assert each.ask().text == "Hello there."
+                times[each].append(time.monotonic() - sent)
 
         for asked in [each for each in upstream.asked if each.body["model"] == "much"]:
             upstream.wait_for_drop(asked)
 
-    assert statistics.median(times) < 0.1
+    assert statistics.median(times[quick]) - statistics.median(times[server]) < LIMIT_S
     assert memory_of(worker_of(quick)) - before < 50 * 1024 * 1024
 
 
 def test_a_caller_who_asks_on_and_on_and_reads_nothing_is_given_up(quick: RunningServer) -> None:
     with connect_deaf(quick) as peer:
-        began = time.monotonic()
+        peer.settimeout(20)
 
         with pytest.raises(ConnectionError):
             while True:
                 peer.sendall(b"GET / HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer %s\r\n\r\n" % KEY.encode() * 1000)
-
-    assert time.monotonic() - began < WRITE_S + 5
 
 
 # half-closed connections
@@ -300,8 +316,6 @@ def test_leave_to_send_a_body_is_given_only_where_it_is_wanted(
 PACE_S = 0.02
 STREAMS = 20
 CHUNKS = 50
-LIMIT_S = 0.1
-"""Ten times the 10 ms by which a stream may be delayed."""
 
 
 def drip_10_mb(server: RunningServer, is_over: threading.Event) -> None:
@@ -309,19 +323,20 @@ def drip_10_mb(server: RunningServer, is_over: threading.Event) -> None:
     with connect(server) as peer, suppress(ConnectionError):
         peer.sendall(post("Content-Length: 10000000"))
         while not is_over.wait(0.005):
-            peer.sendall(b" " * 50_000)
+            peer.sendall(b" " * 20_000)
 
 
 def read_nothing(server: RunningServer, is_over: threading.Event) -> None:
     """Ask for much and read nothing."""
     while not is_over.is_set():
-        with server.open(turn(model="much")):
+        with connect_deaf(server) as peer:
+            peer.sendall(said(json.dumps(turn(model="much")).encode()))
             is_over.wait(WRITE_S)
 
 
 def ask_for_a_broken_stream(server: RunningServer, is_over: threading.Event) -> None:
     """Ask for one stream after another that is cut."""
-    while not is_over.is_set():
+    while not is_over.wait(PACE_S):
         server.ask(turn(model="broken"))
 
 
@@ -393,34 +408,23 @@ def delays(server: RunningServer) -> list[float]:
     return times
 
 
-def p99_of_many(server: RunningServer) -> float:
-    """Return how many seconds the chunks of many streams were under way, but for one in a hundred."""
-    with ThreadPoolExecutor(STREAMS) as pool:
-        late = sorted(delay for each in pool.map(lambda _: delays(server), range(STREAMS)) for delay in each)
-    assert len(late) == STREAMS * CHUNKS
-    return late[int(len(late) * 0.99)]
-
-
 def script_of(asked: Asked) -> Any:
     """Return what the upstream says to each kind of caller."""
     scripts = {"much": [BEGUN, *again(4000, MUCH)], "broken": [BEGUN, "reset"], "paced": paced()}
     return scripts[asked.body["model"]]
 
 
-@pytest.fixture(scope="module")
-def undisturbed_s(quick: RunningServer, _upstream: ScriptedUpstream) -> float:
-    """How many seconds chunks are under way where there is no trouble."""
-    _upstream.judge = script_of
-    return p99_of_many(quick)
-
-
 @pytest.mark.parametrize("name", TROUBLE)
 def test_one_callers_trouble_delays_no_other(
-    quick: RunningServer, upstream: ScriptedUpstream, undisturbed_s: float, name: str
+    quick: RunningServer, server: RunningServer, upstream: ScriptedUpstream, name: str
 ) -> None:
     upstream.judge = script_of
+    callers = [quick, server] * STREAMS
 
-    with trouble(quick, name):
-        disturbed_s = p99_of_many(quick)
+    with trouble(quick, name), ThreadPoolExecutor(len(callers)) as pool:
+        late = list(pool.map(delays, callers))
 
-    assert disturbed_s - undisturbed_s < LIMIT_S
+    disturbed, undisturbed = (sorted(chain(*late[number::2])) for number in (0, 1))
+    p99 = int(STREAMS * CHUNKS * 0.99)
+    assert len(disturbed) == len(undisturbed) == STREAMS * CHUNKS
+    assert disturbed[p99] - undisturbed[p99] < LIMIT_S
