@@ -81,12 +81,12 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
         repeats_audio_id=settings.audio_id == "every",
     )
     app.extensions["streams"] = Streams(settings.max_streams)
-    # the secret is one that all machines share; without one, keys tell no less than a session's id needs
     app.extensions["session_keys"] = keys
     app.extensions["sessions"] = sessions = _sessions(settings)
     atexit.register(sessions.close)
     app.after_request(completions.leave)
-    gate.guard(app, gate.Access(settings.caller_keys, settings.is_pass_through, settings.allow_pass_through))
+    access = gate.Access(settings.caller_keys, settings.is_pass_through, settings.allow_pass_through)
+    gate.guard(app, access, gate.Origins(frozenset(settings.cors_origins)))
     app.register_blueprint(chat.bp)
     app.extensions["sounding"] = sounding = _sounding(settings)
     app.register_blueprint(audio.blueprint(sounding))

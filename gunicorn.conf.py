@@ -39,6 +39,8 @@ accesslog = None
 loglevel = "warning"
 # nothing here talks to it
 control_socket_disable = True
+# a proxy on this machine may pass a caller's headers on: none of them says where an endpoint is
+forwarder_headers = ""
 
 
 def on_starting(server: Any) -> None:
@@ -68,6 +70,12 @@ def _check_is_free(addresses: list[Any]) -> None:
             except OSError as error:
                 place = f"{address[0]}:{address[1]}"
                 sys.exit(f"custom-llm-server: {place} can't be listened on ({error.strerror}); set HOST or PORT")
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Hand a worker its time limits."""
+    worker.head_s, worker.body_s, worker.write_s = _settings.head_s, _settings.body_s, _settings.write_s
+    worker.drain_s = _settings.drain_s
 
 
 def when_ready(server: Any) -> None:

@@ -78,22 +78,58 @@ class GatedFlask(Flask):
             raise over.failure from None
 
 
-def guard(app: Flask, access: Access) -> None:
+@dataclass(frozen=True)
+class Origins:
+    """The origins, such as `https://shop.example`, whose pages may call from a browser and read what is answered.
+
+    Without one, nothing says so, and no browser lets a page of another origin read anything. Cookies are never meant.
+    """
+
+    allowed: frozenset[str] = frozenset()
+
+    def preflight(self) -> Response | None:
+        """Answer a browser that asks whether a page may call; None where it is none, or the page may not."""
+        method = request.headers.get("Access-Control-Request-Method")
+        if request.method != "OPTIONS" or method is None or request.headers.get("Origin") not in self.allowed:
+            return None
+        headers = {"Access-Control-Allow-Methods": "GET, POST", "Access-Control-Max-Age": "600"}
+        if asked := request.headers.get("Access-Control-Request-Headers"):
+            headers["Access-Control-Allow-Headers"] = asked
+        return Response(status=204, headers=headers)
+
+    def tell(self, response: Response) -> None:
+        """Let the browser hand the response to the page, if it may have it."""
+        if not self.allowed:
+            return
+        response.headers.add("Vary", "Origin")
+        if (origin := request.headers.get("Origin")) in self.allowed:
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Expose-Headers"] = "X-Request-Id, Retry-After"
+
+
+def guard(app: Flask, access: Access, origins: Origins | None = None) -> None:
     """Put every request of this app through the gate."""
+    pages = origins or Origins()
 
     @app.before_request
-    def enter() -> None:
+    def enter() -> Response | None:
         asked = request.headers.get("X-Request-Id", "")
         request_id = asked if _REQUEST_ID.fullmatch(asked) else f"req-{secrets.token_hex(12)}"
         rule = request.url_rule
         g.record = Record(rule.rule if rule else "unknown", request_id)
-        g.key = None if rule and rule.endpoint == OPEN_TO_ALL else access.check(request.blueprint)
+        g.key = None
+        if preflight := pages.preflight():
+            return preflight  # a browser sends no key with it
+        if not (rule and rule.endpoint == OPEN_TO_ALL):
+            g.key = access.check(request.blueprint)
+        return None
 
     @app.after_request
     def leave(response: Response) -> Response:
         record: Record = g.record
         record.status = response.status_code
         response.headers["X-Request-Id"] = record.request_id
+        pages.tell(response)
         response.call_on_close(record.write)
         return response
 

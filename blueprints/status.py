@@ -5,6 +5,7 @@ from typing import Any
 from flask import Blueprint, Response, current_app, jsonify, request
 
 from knowledge.source import Knowledge
+from turns.streams import Streams
 from turns.turn import Service
 
 health_bp = Blueprint("health", __name__)
@@ -27,8 +28,14 @@ def health() -> Response:
 
 @bp.get("/ready")
 def ready() -> Response:
-    """Say that this worker can serve; how the upstream and the knowledge did is told, but does not decide."""
+    """Say that this worker can serve; how the upstream and the knowledge did is told, but does not decide.
+
+    One that is about to end can't: 503, so that a balancer sends callers elsewhere.
+    """
     service: Service = current_app.extensions["service"]
+    streams: Streams = current_app.extensions["streams"]
+    if streams.is_draining:
+        return Response('{"status":"draining"}\n', 503, mimetype="application/json")
     told = {"status": "ready", "upstream": service.upstream.state}
     knowledge: Knowledge | None = current_app.extensions.get("knowledge")
     return jsonify(told | ({"knowledge_failures": knowledge.failures} if knowledge else {}))

@@ -6,10 +6,12 @@ from typing import Any, Literal
 import msgspec
 
 from protocol.errors import BadRequest
-from protocol.lenient import BOM, deeper_than, mend
+from protocol.lenient import BOM, deeper_than, mend, more_than
 
 DEPTH_LIMIT = 64
 """Levels of nesting that a request may have."""
+PARTS_LIMIT = 150_000
+"""Strings, commas and opening brackets that a request may have: as many are decoded in some 50 ms."""
 
 # what the engine adds to say who spoke and when; upstreams that validate strictly refuse it
 MESSAGE_EXTRAS = frozenset({"turn_id", "timestamp", "metadata", "interrupted", "interrupt_timestamp", "original"})
@@ -108,8 +110,11 @@ def read_request(data: bytes, drop_fields: frozenset[str] = frozenset()) -> Chat
 
     `params`, into which some integrators put what belongs at the root, is merged there; the root wins.
     """
-    if deeper_than(DEPTH_LIMIT, data):
-        raise BadRequest(f"The JSON is nested deeper than {DEPTH_LIMIT} levels.", code="invalid_json")
+    if more_than(PARTS_LIMIT, data) or deeper_than(DEPTH_LIMIT, data):
+        raise BadRequest(
+            f"The JSON has more than {PARTS_LIMIT} parts, or is nested deeper than {DEPTH_LIMIT} levels.",
+            code="invalid_json",
+        )
     body = _read_json(data)
     if not isinstance(body, dict):
         raise BadRequest("The body must be a JSON object.", code="invalid_json")

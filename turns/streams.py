@@ -1,6 +1,6 @@
 """The answers that a process is giving: how many it bears, and their common end."""
 
-from protocol.errors import Failure, TurnOver
+from protocol.errors import CutShort, Draining, Failure
 from turns.caller import Caller
 
 RETRY_AFTER_S = 1
@@ -17,26 +17,25 @@ class Overload(Failure):
 class Streams:
     """The callers of one process who are being answered, at most `limit` of them.
 
-    Once it drains, no turn begins any more. Every thread and greenlet of the process may use it.
+    Once it drains no turn begins any more: each is refused in a way that has the caller try elsewhere.
     """
 
     def __init__(self, limit: int = 1000) -> None:
         self._limit = limit
         self._callers: set[Caller] = set()
-        self._draining: Failure | None = None
+        self.is_draining = False
 
     def __len__(self) -> int:
         return len(self._callers)
 
-    @property
-    def is_draining(self) -> bool:
-        """Tell whether the process is about to end."""
-        return self._draining is not None
-
     def admit(self) -> None:
         """Raise the Failure that a new turn is refused with, if it is; before any work is done for it."""
-        if self._draining:
-            raise self._draining
+        if self.is_draining:
+            raise Draining(
+                "The server is about to restart; try again.",
+                code="server_draining",
+                headers={"Retry-After": str(RETRY_AFTER_S), "Connection": "close"},
+            )
         if len(self._callers) >= self._limit:
             raise Overload(
                 "The server has as many calls as it can bear; try again soon.",
@@ -52,11 +51,11 @@ class Streams:
         """Count a caller out."""
         self._callers.discard(caller)
 
-    def drain(self, refusal: Failure) -> None:
+    def drain(self) -> None:
         """Begin no turn any more."""
-        self._draining = refusal
+        self.is_draining = True
 
-    def end(self, over: TurnOver) -> None:
-        """End all turns now."""
+    def cut_short(self) -> None:
+        """End all turns now, each with an error and a proper end."""
         for caller in list(self._callers):
-            caller.end(over)
+            caller.end(CutShort())
