@@ -104,7 +104,7 @@ class Stream:
             self.done_at.append(at)
             return
         try:
-            body = json.loads(data)
+            body = parsed(data)
         except ValueError:
             self.json_faults.append(f"no JSON: {data[:60]}")
             return
@@ -191,6 +191,14 @@ class Stream:
     def sound_at(self) -> float | None:
         """Return when the first sound came."""
         return self.sound[0][0] if self.sound else None
+
+
+def parsed(text: str | bytes) -> Any:
+    """Return the value of a JSON text; raise ValueError."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _decoded(data: Any) -> bytes | None:

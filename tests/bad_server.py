@@ -14,6 +14,8 @@ from typing import Any
 
 WELL_KEY = "sk-well-canary"
 """The key of the endpoint that speaks well."""
+ODD: tuple[Any, ...] = (None, 5, -1.5, 10**400, float("nan"), "x", "\ud83d", True, [], [5], [[]], [{}], {}, {"a": 1})
+"""Values that the odd endpoint puts wherever something else belongs; the path's last part names one."""
 SLOW_S = 1.1
 """What the bad endpoint takes to gather an answer that it then sends all at once, the first few times."""
 _WORDS = [f"word{place}" for place in range(24)]
@@ -186,6 +188,31 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             time.sleep(0.1)
         self.wfile.write(event(chunk({}, "stop")) + event(b"[DONE]"))
+
+    def odd(self, data: bytes) -> None:
+        """Put one odd value into each place of an answer."""
+        value = ODD[int(self.path.split("/")[-1])]
+        if b'"stream": true' not in data:
+            choices = [{"message": value, "finish_reason": value}]
+            whole = {"object": "chat.completion", "choices": value if b"stream" in data else choices, "error": value}
+            return self.reply(200 if data.startswith(b'{"model"') else 400, json.dumps(whole).encode())
+        self.begin()
+        for each in self.oddities(value):
+            self.wfile.write(event(each))
+        self.wfile.write(event(b"[" * 100_000) + event(b"[DONE]"))
+
+    def oddities(self, value: Any) -> Iterator[Any]:
+        def odd(delta: Any) -> dict[str, Any]:
+            choices = [{"index": value, "delta": delta, "finish_reason": value}]
+            return {**dict.fromkeys(("id", "object", "created", "model", "usage"), value), "choices": choices}
+
+        word = {"text": "a", "start_ts": value, "end_ts": value, "duration": value}
+        yield from (value, {"choices": value}, {"choices": [value]}, odd(value))
+        yield odd(dict.fromkeys(("role", "content", "tool_calls", "audio"), value))
+        yield odd({"tool_calls": [value, {"index": 0, "id": value, "function": value}]})
+        yield odd({"tool_calls": [{"index": 0, "function": {"name": value, "arguments": value}}]})
+        yield odd({"audio": dict.fromkeys(("id", "data", "transcript", "words"), value)})
+        yield odd({"audio": {"data": "AAA=", "words": [word, {**word, "text": value}, value]}})
 
     def well(self, data: bytes) -> None:
         """Speak as the engine wants it spoken: a second of sound, with the times of its words."""

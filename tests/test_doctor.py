@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from bad_server import WELL_KEY, BadServer, bad_server
+from bad_server import ODD, WELL_KEY, BadServer, bad_server
 from flask import Flask
 from readme import Page, codes
 from running_server import ROOT, RunningServer, clean_environment, free_port, running_server
@@ -172,6 +172,17 @@ def test_a_visit_ends_when_its_time_is_over(bad: BadServer) -> None:
     assert report.ids("fail") == set()
     assert {"stream.done", "chunk.finish"} <= report.ids("ok")
     assert {"plain.object", "calls.overlap", "calls.next"} <= report.ids("not seen")
+
+
+def test_no_answer_is_so_odd_that_there_is_no_report(bad: BadServer) -> None:
+    def visit(place: int) -> Report:
+        return examine(f"{bad.url}/odd/audio/{place}", Bounds(1), KEY)
+
+    with ThreadPoolExecutor(4) as pool:
+        reports = list(pool.map(visit, range(len(ODD))))
+
+    assert all({"chunk.fields", "stream.json", "plain.object"} <= report.ids("fail") for report in reports)
+    assert all(report.as_table() and report.as_json().encode() for report in reports)
 
 
 def test_a_certificate_that_is_not_trusted_fails_and_gets_no_key(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from doctor.check import Opinion, check, fail, first_of, not_seen, ok
-from doctor.stream import Stream
+from doctor.stream import Stream, parsed
 from doctor.visit import Visit
 from doctor.wire import Heard
 
@@ -56,7 +56,7 @@ def object_(visit: Visit) -> Opinion:
 def _object_fault(heard: Heard) -> tuple[str, str]:
     """Return what is wrong with an error's body, and what is odd."""
     try:
-        body = json.loads(heard.body)
+        body = parsed(heard.body)
     except ValueError:
         return f"no JSON ({heard.kind or 'no content type'})", ""
     error = body.get("error") if isinstance(body, dict) else None

@@ -44,6 +44,7 @@ def first_byte(visit: Visit) -> Opinion:
     """See when the body began."""
     values = [stream.heard.pieces[0][0] for stream in visit.streams if stream.heard.pieces]
     late = sum(bool(heard.connect_s) and not heard.status for heard in visit.calls)
+    late += len(visit.streams) - len(values)
     return _judged(visit, values, late, TYPICAL_S)
 
 

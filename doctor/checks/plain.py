@@ -1,9 +1,9 @@
 """Is an answer that is not streamed one JSON object?"""
 
-import json
 from typing import Any
 
 from doctor.check import Opinion, check, fail, not_seen, ok, warn
+from doctor.stream import parsed
 from doctor.visit import Visit
 from doctor.wire import Heard
 
@@ -40,7 +40,7 @@ def _whole(heard: Heard | None) -> Opinion:
     if heard.kind == "text/event-stream":
         return fail("a stream came")
     try:
-        body = json.loads(heard.body)
+        body = parsed(heard.body)
     except ValueError:
         return fail(f"no JSON: {heard.body[:60].decode(errors='replace')}")
     fault = _fault(body)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from doctor.check import Opinion, check, fail, not_seen, ok, warn
 from doctor.probes import SAY
-from doctor.stream import Stream
+from doctor.stream import Stream, parsed
 from doctor.visit import Visit
 
 Say = Callable[[str], Opinion]
@@ -33,7 +33,7 @@ def answered(visit: Visit, name: str, refused: Say) -> Opinion:
 
 def _message(body: bytes) -> str:
     try:
-        error = json.loads(body)["error"]
+        error = parsed(body)["error"]
         return str(error["message"])[:100]
     except (ValueError, KeyError, TypeError):
         return body[:60].decode(errors="replace")

@@ -1,12 +1,11 @@
 """Do calls to the engine's own tools come back as they must?"""
 
-import json
 from typing import Any
 
 from doctor.check import Opinion, check, first_of, not_seen, warn
 from doctor.checks.requests import answered
 from doctor.probes import TOOL
-from doctor.stream import Stream
+from doctor.stream import Stream, parsed
 from doctor.visit import Visit
 
 
@@ -43,7 +42,11 @@ def _faults(stream: Stream) -> list[str]:
             continue
         elif piece.get("id") or function.get("name"):
             faults.append("id or name are repeated")
-        calls[place]["arguments"] += function.get("arguments") or ""
+        arguments = function.get("arguments")
+        if isinstance(arguments, str):
+            calls[place]["arguments"] += arguments
+        elif arguments is not None:
+            faults.append("arguments that are no text")
     faults += [fault for each in calls for fault in _call_faults(each)]
     if stream.finish_reasons != ["tool_calls"]:
         faults.append(f"finish_reason is {', '.join(stream.finish_reasons) or 'missing'}, not tool_calls")
@@ -55,7 +58,7 @@ def _call_faults(call: dict[str, Any]) -> list[str]:
     if call["name"] != TOOL:
         faults.append(f"a call to {call['name']!r}, which was not offered")
     try:
-        arguments = json.loads(call["arguments"])
+        arguments = parsed(call["arguments"])
     except ValueError:
         arguments = None
     return faults if isinstance(arguments, dict) else [*faults, "the arguments are no JSON object"]
