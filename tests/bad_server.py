@@ -48,6 +48,7 @@ class BadServer(ThreadingHTTPServer):
         # those that are timed
         self.slow_answers = 2
         self.late_answers = 2
+        self.late_s = 2.0
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -174,7 +175,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b": wait\n\n")
         if self.server.late_answers:
             self.server.late_answers -= 1
-            time.sleep(0.8)
+            time.sleep(self.server.late_s)
         self.wfile.write(event(chunk({"role": "assistant", "content": "Hello."})))
         self.wfile.write(event(chunk({}, "stop")) + event(b"[DONE]"))
 
@@ -233,8 +234,6 @@ class Handler(BaseHTTPRequestHandler):
         self.begin(Cache_Control="no-cache", X_Accel_Buffering="no", X_Request_Id="r")
         for each in self.speech(said if last["content"] else "", f"id{next(self.server.numbers)}"):
             self.wfile.write(event(each))
-            self.wfile.flush()
-            time.sleep(0.01)
         self.wfile.write(event(b"[DONE]"))
         return None
 

@@ -62,8 +62,8 @@ SINS: dict[str, set[str]] = {
     },
     "/well/audio/chat/completions": set(),
 }  # fmt: skip
-# endpoints that are slow by nature are not waited for
-IMPATIENT = ("/silent", "/slow")
+# how long a first byte is waited for at endpoints that are slow by nature, in seconds
+FIRST_S = {"/silent": 0.4, "/slow": 1.5}
 
 
 @pytest.fixture(scope="module")
@@ -94,13 +94,13 @@ def reports(bad: BadServer, ours: RunningServer) -> Iterator[dict[str, Future[Re
             path: pool.submit(
                 examine,
                 bad.url + path,
-                Bounds(2, 30.0, 0.4 if path.startswith(IMPATIENT) else 10.0),
+                Bounds(2, 30.0, FIRST_S.get(f"/{path.split('/')[1]}", 10.0)),
                 KEY if path.startswith("/bad") else WELL_KEY if path.startswith("/well") else None,
                 f"{bad.url}/stats" if path.startswith("/bad") else None,
             )
             for path in SINS
         }
-        found |= {path: pool.submit(examine, ours.url + path, Bounds(1), KEY) for path in OURS}
+        found |= {path: pool.submit(examine, ours.url + path, Bounds(2), KEY) for path in OURS}
         yield found
 
 
@@ -109,7 +109,7 @@ def test_nothing_fails_at_our_own_endpoints(reports: dict[str, Future[Report]], 
     report = reports[path].result()
 
     assert report.ids("fail") == set(), report.as_table()
-    assert {"access.none", "access.wrong", "stream.spread", "calls.next", "request.assistant"} <= report.ids("ok")
+    assert {"access.none", "access.wrong", "chunk.finish", "request.assistant", "errors.object"} <= report.ids("ok")
     assert report.counts["ok"] > 35
 
 
@@ -139,7 +139,7 @@ def test_a_speaking_endpoint_is_judged_by_its_sound(reports: dict[str, Future[Re
     report = reports["/well/audio/chat/completions"].result()
 
     assert {check.id for check in CHECKS if check.id.startswith("audio.")} <= report.ids("ok")
-    assert "latency.first_audio" in report.ids("ok")
+    assert "latency.first_audio" in report.ids("ok") | report.ids("warn")
 
 
 def test_a_table_tells_rule_and_change_of_what_is_wrong(reports: dict[str, Future[Report]]) -> None:
@@ -162,14 +162,14 @@ def test_json_has_every_check_in_order(reports: dict[str, Future[Report]]) -> No
 
 
 def test_a_visit_ends_when_its_time_is_over(bad: BadServer) -> None:
-    bad.late_answers = 100
+    bad.late_answers, bad.late_s = 100, 0.8
     began = time.monotonic()
 
-    report = examine(f"{bad.url}/slow/chat/completions", Bounds(3, 1.2), None)
-    bad.late_answers = 0
+    report = examine(f"{bad.url}/slow/chat/completions", Bounds(3, 2.0), None)
+    bad.late_answers, bad.late_s = 0, 2.0
 
-    assert time.monotonic() - began < 6
-    assert report.ids("fail") == set()
+    assert time.monotonic() - began < 10
+    assert report.ids("fail") == {"calls.ids"}
     assert {"stream.done", "chunk.finish"} <= report.ids("ok")
     assert {"plain.object", "calls.overlap", "calls.next"} <= report.ids("not seen")
 

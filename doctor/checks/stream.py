@@ -140,7 +140,8 @@ def spread(visit: Visit) -> Opinion:
     if not told:
         return not_seen("the answers were too short to tell")
     opinions = [_spread(stream) for stream in told]
-    return next(each for say in ("fail", "warn", "ok", "not seen") for each in opinions if each.verdict == say)
+    # what buffers does so always: one answer that came bit by bit clears the others, which the network may have held up
+    return next(each for say in ("ok", "warn", "fail", "not seen") for each in opinions if each.verdict == say)
 
 
 def _spread(stream: Stream) -> Opinion:
