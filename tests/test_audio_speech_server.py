@@ -5,7 +5,6 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import trustme
@@ -48,12 +47,24 @@ def service(_service: ScriptedUpstream) -> ScriptedUpstream:
 Build = Callable[..., SpeechServer]
 
 
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("authority") / "ca.pem"
+    authority.cert_pem.write_to_path(str(file))
+    return str(file)
+
+
 @pytest.fixture
-def build() -> Iterator[Build]:
-    """Builds voices, and closes their connections in the end."""
+def build(ca_file: str) -> Iterator[Build]:
+    """Builds voices, which trust one certificate (all public ones take long to load), and closes them in the end."""
     built: list[SpeechServer] = []
 
-    def build(url: str, key: str | None = KEY, deadline_s: float = 5.0, ca_file: str | None = None) -> SpeechServer:
+    def build(url: str, key: str | None = KEY, deadline_s: float = 5.0) -> SpeechServer:
         voice = SpeechServer(
             url, model="tts-7", voice="alto", key=key, first_s=deadline_s, stall_s=deadline_s, ca_file=ca_file
         )
@@ -357,14 +368,18 @@ def test_a_hang_up_closes_the_connection_at_once(
     assert dropped - hung_up[0] < DROP_S
 
 
-def test_a_server_behind_tls_is_trusted_by_the_given_certificate(build: Build, tmp_path: Path) -> None:
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+def test_a_server_behind_tls_is_trusted_by_the_given_certificate(build: Build, authority: trustme.CA) -> None:
     with scripted_upstream(tls=tls_of(authority, "127.0.0.1")) as secure:
         secure.say(GOOD)
 
-        heard = hear(build(secure.url, ca_file=str(tmp_path / "ca.pem")))
-        _, failure = hear_failure(build(secure.url))
+        heard = hear(build(secure.url))
 
     assert heard == PCM
+
+
+def test_a_server_with_another_certificate_is_not_asked(build: Build) -> None:
+    with scripted_upstream(tls=tls_of(trustme.CA(), "127.0.0.1")) as secure:
+        _, failure = hear_failure(build(secure.url))
+
     assert "CERTIFICATE_VERIFY_FAILED" in failure.detail
+    assert secure.asked == []

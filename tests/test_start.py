@@ -371,7 +371,7 @@ class TestSetup:
         interpreters.add()
         second = run(*setup, cwd=tree, PATH=interpreters.folder)
 
-        assert first.returncode == 1
+        assert first.returncode == 3
         assert "pip could not install requirements.txt" in first.stderr.splitlines()[-1]
         assert second.returncode == 0
 
