@@ -2,6 +2,7 @@
 
 import atexit
 import sys
+from pathlib import Path
 
 from flask import Flask
 
@@ -35,6 +36,9 @@ from turns.turn import Model, Service
 from upstream.call import Limits
 from upstream.client import Upstream
 from upstream.demo.model import DemoModel
+
+EXAMPLES = Path(__file__).parent / "examples" / "agents"
+"""The agents that come with the demo, so that everything can be tried before anything is set."""
 
 
 def main() -> None:
@@ -78,6 +82,7 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
         library=library,
         tools=[tools[name] for name in sorted(settings.tools & tools.keys())],
         tool_rules=_tool_rules(settings),
+        notes_interruptions=settings.interruption_note,
         repeats_audio_id=settings.audio_id == "every",
     )
     app.extensions["streams"] = Streams(settings.max_streams)
@@ -101,8 +106,9 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
             settings.knowledge_place,
         )
         app.cli.add_command(knowledge_commands(look))
-    if settings.agents_dir:
-        for name, agent in load_agents(settings.agents_dir, agents.RESERVED).items():
+    if agents_dir := settings.agents_dir or (EXAMPLES if settings.is_demo else None):
+        app.extensions["agents_dir"] = agents_dir
+        for name, agent in load_agents(agents_dir, agents.RESERVED).items():
             app.register_blueprint(agents.blueprint(name, agent))
     app.register_blueprint(models.bp)
     app.register_blueprint(status.bp)

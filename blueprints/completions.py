@@ -85,7 +85,7 @@ def _open_turn(hides_thinking: bool) -> Turn:
     data = request.get_data(cache=False)
     if request.content_length is None and len(data) >= (request.max_content_length or inf):
         raise RequestEntityTooLarge  # of a body without a length, werkzeug reads up to the limit and says nothing
-    chat = read_request(data, service.drop_fields)
+    chat = read_request(data, service.drop_fields, notes_interruptions=service.notes_interruptions)
     g.caller = caller_of(request.environ, service.write_s)
     streams.enter(g.caller)
     turn = Turn(service, chat, g.caller, g.record, key=g.key, hides_thinking=hides_thinking)

@@ -55,6 +55,7 @@ class Service:
     keepalive_s: float = 5.0
     write_s: float = 10.0
     drop_fields: frozenset[str] = frozenset()
+    notes_interruptions: bool = False
     repeats_audio_id: bool = False
     library: Library | None = None
     tools: Sequence[Tool] = ()
