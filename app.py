@@ -82,6 +82,7 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
         library=library,
         tools=[tools[name] for name in sorted(settings.tools & tools.keys())],
         tool_rules=_tool_rules(settings),
+        traces=settings.has_playground,
         notes_interruptions=settings.interruption_note,
         repeats_audio_id=settings.audio_id == "every",
     )
