@@ -11,7 +11,7 @@ from turns.turn import Service
 health_bp = Blueprint("health", __name__)
 bp = Blueprint("status", __name__)
 
-_WHAT = {
+WHAT = {
     "/chat/completions": "the language model, relayed",
     "/rag/chat/completions": "the language model, told what the documents say",
     "/models": "the models that can be asked",
@@ -50,7 +50,7 @@ def index() -> Response:
     said: dict[str, Any] = {
         "name": "custom-llm-server",
         "what": "A custom LLM server for voice agents: OpenAI's chat completions, streamed.",
-        "endpoints": {path: what for path, what in _WHAT.items() if path in served},
+        "endpoints": {path: what for path, what in WHAT.items() if path in served},
         "try": f"curl -N {key}-H 'Content-Type: application/json' "
         '-d \'{"stream":true,"messages":[{"role":"user","content":"Hello!"}]}\' '
         f"{request.host_url}chat/completions",
