@@ -62,7 +62,7 @@ function drawRows() {
         el("span", { class: "at" }, String(Math.round(event.at))),
         el("span", { class: "gap" }, `+${event.gap.toFixed(event.gap < 10 ? 1 : 0)}`),
         el("span", { class: "kind" }, kindsOf(event)),
-        el("span", { class: "raw" }, event.raw.slice(0, 160)));
+        el("span", { class: "raw" }, brief(event)));
       row.style.top = `${(first + place) * ROW}px`;
       return row;
     }),
@@ -70,6 +70,15 @@ function drawRows() {
   const isDrawn = chosen && find(`event-${chosen.n}`);
   if (isDrawn) list.setAttribute("aria-activedescendant", isDrawn.id);
   else list.removeAttribute("aria-activedescendant");
+}
+
+/** Return what an event says, without what all of them say. */
+function brief({ json, raw }) {
+  const choice = json?.choices?.[0];
+  const said = json?.error ?? (json?.usage && !choice ? json.usage : choice && { ...choice.delta });
+  if (!said) return raw.replace(/^data: /, "").slice(0, 160);
+  if (choice?.finish_reason) said.finish_reason = choice.finish_reason;
+  return JSON.stringify(said, (key, value) => (key === "data" && typeof value === "string" ? `${value.slice(0, 8)}…` : value)).slice(0, 160);
 }
 
 const kindsOf = (event) => (event.kinds.length ? event.kinds : ["other"]).map((kind) => t(isText(`kind_${kind}`) ? `kind_${kind}` : "kind_other")).join(" + ");

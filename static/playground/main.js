@@ -10,7 +10,7 @@ import { drawSources } from "./sources.js";
 import { chooseLanguage, isText, languageNow, t } from "./texts.js";
 import { drawTimeline, showChunk } from "./timeline.js";
 import { Turn, errorOf } from "./turn.js";
-import { readEvents } from "./wire.js";
+import { CutOff, readEvents } from "./wire.js";
 
 const BASE = new URL(".", location.href); // the page may lie behind a proxy's path
 const KEPT_TURNS = 50;
@@ -142,9 +142,9 @@ async function ask(turn) {
     else if (!response) {
       turn.fail({ status: null, kind: "gone" });
       warn("gone");
-    } else if (error instanceof TypeError && /^(network|failed|load|error in input)/i.test(error.message)) {
+    } else if (error instanceof CutOff) {
+      turn.error = { status: null, kind: "cut" };
       turn.close("cut");
-      turn.fail({ status: null, kind: "cut" });
     } else {
       turn.fail({ status: null, message: "" });
       turn.playback?.stop();
@@ -187,7 +187,7 @@ function stop() {
 /** Have the answer read out once, when all of it is there. */
 function ended(turn) {
   const bubble = bubbles.get(turn);
-  if (turn.state === "done") turn.playback?.release();
+  turn.playback?.release();
   bubble?.paint();
   const said =
     turn.state === "failed" ? (bubble?.note.textContent ?? "")
@@ -233,7 +233,7 @@ function draw(now) {
   frame = 0;
   const active = current();
   if (active?.state === "speaking" && active.playback.isOver) {
-    active.state = "done";
+    active.state = active.error ? "failed" : "done";
     ended(active);
   }
   follow(() => {
@@ -382,6 +382,7 @@ function listen() {
     store({ endpoint: find("endpoint").value });
     drawEndpoint();
   });
+  addEventListener("resize", animate);
   find("scrub").addEventListener("input", () => showChunk(selected));
   find("form").addEventListener("change", drawSnippet);
   find("copy").addEventListener("click", copy);

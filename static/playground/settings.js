@@ -4,7 +4,7 @@ import { find } from "./dom.js";
 import { t } from "./texts.js";
 
 const STORED = "playground";
-const FIELDS = { model: "", temperature: "", key: "", session: "", system: "", usage: true, extras: false, endpoint: "" };
+const FIELDS = { model: "", temperature: "", key: "", session: "", system: "", usage: false, extras: false, endpoint: "" };
 
 export const settings = load();
 

@@ -18,8 +18,14 @@ function curl({ url, body, session, needsKey }) {
   const lines = [`curl -N ${quoted(url)}`, `-H 'Content-Type: application/json'`];
   if (needsKey) lines.push(`-H "Authorization: Bearer $KEY"`);
   if (session) lines.push(`-H ${quoted(`X-Session-Id: ${session}`)}`);
-  lines.push(`-d ${quoted(JSON.stringify(body))}`);
+  lines.push(`-d ${quoted(inLines(body))}`);
   return lines.join(" \\\n  ");
+}
+
+/** Write a body as JSON with each message on a line of its own. */
+function inLines(body) {
+  const messages = body.messages.map((message) => `    ${JSON.stringify(message)}`).join(",\n");
+  return JSON.stringify({ ...body, messages: 0 }).replace('"messages":0', () => `"messages":[\n${messages}\n  ]`);
 }
 
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;

@@ -51,7 +51,7 @@ export class Playback {
     const now = this.context.currentTime * this.hz;
     if (!this.spans.length || this.end < now) {
       const from = Math.ceil(now + LEAD_S * this.hz);
-      if (this.spans.length) this.underruns.push({ at: this.ms(this.samples), gap: this.ms(from - this.end) });
+      if (this.spans.length) this.underruns.push({ at: this.ms(this.samples), gap: this.ms(from - this.end), seen: performance.now() });
       this.spans.push({ from, sample: this.samples });
       this.end = from;
     }

@@ -3,7 +3,7 @@
 import { el, find, svg } from "./dom.js";
 import { languageNow, t } from "./texts.js";
 
-const WIDTH = 640;
+let width = 640; // px: one unit of the chart is one of the screen
 const LEFT = 8;
 const SHOWN_TICKS = 3000;
 const SHOWN_TURNS = 8;
@@ -38,25 +38,31 @@ function spanOf(turn) {
 }
 
 function chart(turn) {
+  width = Math.max(280, find("chart").clientWidth || 640);
   const span = spanOf(turn);
-  const x = (ms) => LEFT + (Math.min(ms, span) / span) * (WIDTH - 2 * LEFT);
-  const box = svg("svg", { viewBox: `0 0 ${WIDTH} 132`, role: "img", "aria-label": t("chart", { n: turn.number }) });
+  const x = (ms) => LEFT + (Math.min(ms, span) / span) * (width - 2 * LEFT);
+  const box = svg("svg", { viewBox: `0 0 ${width} 132`, role: "img", "aria-label": t("chart", { n: turn.number }) });
   for (const ms of scale(span)) {
     box.append(svg("line", { class: "grid", x1: x(ms), x2: x(ms), y1: 74, y2: 116 }));
-    const anchor = x(ms) > WIDTH - 40 ? "end" : ms ? "middle" : "start";
+    const anchor = x(ms) > width - 40 ? "end" : ms ? "middle" : "start";
     box.append(svg("text", { class: "tick", x: x(ms), y: 129, "text-anchor": anchor }, ms >= 1000 ? `${ms / 1000} s` : `${ms} ms`));
   }
-  box.append(svg("line", { class: "axis", x1: LEFT, x2: WIDTH - LEFT, y1: 116, y2: 116 }));
+  box.append(svg("line", { class: "axis", x1: LEFT, x2: width - LEFT, y1: 116, y2: 116 }));
   const waited = turn.marks.first_byte ?? span;
   box.append(svg("rect", { class: "wait", x: LEFT, y: 80, width: Math.max(1, x(waited) - LEFT), height: 30, rx: 3 }));
+  const hasAudio = turn.marks.first_audio !== undefined;
   const paths = { text: "", audio: "", other: "" };
   for (const { at, kind } of turn.chunks.slice(0, SHOWN_TICKS)) {
     const lane = kind === "audio" ? "audio" : kind === "text" || kind === "waiting" ? "text" : "other";
-    paths[lane] += `M${x(at).toFixed(1)} ${lane === "audio" ? 96 : 80}v14`;
+    paths[lane] += `M${x(at).toFixed(1)} ${lane === "audio" ? 97 : 82}v${hasAudio ? 12 : 27}`;
   }
   for (const [lane, d] of Object.entries(paths)) if (d) box.append(svg("path", { class: `chunk ${lane}`, d }));
   for (const { at, gap } of turn.chunks.slice(1, SHOWN_TICKS))
     if (gap > LATE_MS) box.append(svg("rect", { class: "late", x: x(at - gap), y: 80, width: x(at) - x(at - gap), height: 30, rx: 3 }));
+  for (const { gap, seen } of turn.playback?.underruns ?? []) {
+    const end = turn.since(seen);
+    box.append(svg("rect", { class: "late", x: x(end - gap), y: 80, width: Math.max(1, x(end) - x(end - gap)), height: 30, rx: 3 }));
+  }
   drawMarks(box, turn, x);
   return box;
 }
@@ -69,12 +75,12 @@ function drawMarks(box, turn, x) {
     const ms = turn.marks[name];
     if (ms === undefined) continue;
     const label = `${t(name)} ${Math.round(ms)}`;
-    const width = t(name).length * letter + 44;
-    const isRight = x(ms) + width > WIDTH - 4;
-    const from = isRight ? x(ms) - width : x(ms);
+    const room = t(name).length * letter + 44;
+    const isRight = x(ms) + room > width - 4;
+    const from = isRight ? x(ms) - room : x(ms);
     let row = rowEnds.findIndex((end) => end <= from);
     if (row < 0) row = rowEnds.length - 1;
-    rowEnds[row] = from + width + 4;
+    rowEnds[row] = from + room + 4;
     const y = 13 + row * 16;
     box.append(
       svg("line", { class: `mark ${name}`, x1: x(ms), x2: x(ms), y1: y - 9, y2: 116 }),
@@ -114,7 +120,7 @@ export function showChunk(turn) {
   slider.setAttribute("aria-valuetext", said);
   const box = find("chart").firstElementChild;
   box.querySelector(".chosen")?.remove();
-  const x = LEFT + (Math.min(at, spanOf(turn)) / spanOf(turn)) * (WIDTH - 2 * LEFT);
+  const x = LEFT + (Math.min(at, spanOf(turn)) / spanOf(turn)) * (width - 2 * LEFT);
   box.append(svg("path", { class: "chosen", d: `M${x} 112l-5 9h10z` }));
 }
 
@@ -143,7 +149,8 @@ function verdicts(turn) {
   );
   if (items.length && !contract.isKept) return items;
   const name = turn.isOpen ? "live" : turn.state === "stopped" ? "stopped" : turn.error ? "failed" : "kept";
-  return [el("li", { class: name === "kept" ? "good" : "info" }, t(`verdict_${name}`)), ...items];
+  const said = turn.error?.kind === "gone" ? t("gone") : t(`verdict_${name}`);
+  return [el("li", { class: name === "kept" ? "good" : "info" }, said), ...items];
 }
 
 function drawLast(turn, turns, select) {

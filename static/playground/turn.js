@@ -113,7 +113,7 @@ export class Turn {
       kinds.push("finish");
       this.finish = choice.finish_reason;
     }
-    if (!kinds.length && delta.role) kinds.push("role");
+    if (!kinds.length) kinds.push(delta.role ? "role" : "empty");
   }
 
   #takeSound(base64, play) {
@@ -148,9 +148,8 @@ export class Turn {
     this.contract.end(how, this.audioHz);
     for (const { gap } of this.playback?.underruns ?? []) this.contract.underrun(gap);
     if (how === "stopped") this.state = "stopped";
-    else if (this.error) this.state = "failed";
-    else if (this.playback && !this.playback.isOver) this.state = "speaking";
-    else this.state = "done";
+    else if (this.playback && !this.playback.isOver) this.state = "speaking"; // an error is told when all was heard
+    else this.state = this.error ? "failed" : "done";
   }
 
   fail(error) {

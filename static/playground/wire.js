@@ -1,5 +1,8 @@
 // Reads a response's server-sent events as they come over the wire, and keeps what was sent word for word.
 
+/** The connection broke before the response ended. */
+export class CutOff extends Error {}
+
 const BLOCK_END = /\r?\n\r?\n|\r\r/g;
 
 /** Call `take` with each event, `{at, raw, data, json, done, comment, odd}`; `at` is performance.now() of its read. */
@@ -8,7 +11,9 @@ export async function readEvents(response, take, onBytes) {
   const decoder = new TextDecoder();
   let rest = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch((error) => {
+      throw error.name === "AbortError" ? error : new CutOff(error.message);
+    });
     const at = performance.now();
     if (done) break;
     onBytes(at, value.length);
