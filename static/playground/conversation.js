@@ -73,7 +73,7 @@ export class Bubbles {
     const { turn, spans } = this;
     const ms = turn.playback.heardMs;
     this.said.classList.toggle("spoken", spans.length > 0);
-    while (this.lit < spans.length && spans[this.lit].word.start_ts <= ms) {
+    while (this.lit < spans.length && spans[this.lit].word.start_ts < ms) {
       spans[this.lit - 1]?.span.classList.remove("now");
       spans[this.lit++].span.classList.add("lit", "now");
     }

@@ -105,10 +105,11 @@ function move(event) {
   event.preventDefault();
   const from = chosen ? rows.indexOf(chosen) : event.key === "ArrowUp" ? 1 : -1;
   const place = Math.min(rows.length - 1, Math.max(0, from + steps[event.key]));
+  open(rows[place]); // first: the list gives room to the event in full
   const top = place * ROW;
   if (top < list.scrollTop) list.scrollTop = top;
   else if (top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW - list.clientHeight;
-  open(rows[place], true);
+  drawRows();
 }
 
 export function listenToEvents() {

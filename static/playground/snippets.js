@@ -69,10 +69,10 @@ const pythonAudio = [
   "    file.setsampwidth(2)",
   "    file.setframerate(16000)",
   "    for chunk in stream:",
-  "        audio = chunk.choices and (chunk.choices[0].delta.model_extra or {}).get(\"audio\")",
+  '        audio = chunk.choices and chunk.choices[0].delta.model_dump().get("audio")',
   "        if audio:",
-  '            print(audio.get("transcript", ""), end="", flush=True)',
-  '            file.writeframes(base64.b64decode(audio.get("data", "")))',
+  '            print(audio.get("transcript") or "", end="", flush=True)',
+  '            file.writeframes(base64.b64decode(audio.get("data") or ""))',
   "print()",
 ];
 
