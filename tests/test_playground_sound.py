@@ -41,7 +41,7 @@ AnalyserNode.prototype.getFloatTimeDomainData = function (frames) {
 };
 new MutationObserver((changes) => {
     for (const { target } of changes)
-        if (target.classList?.contains("now") && window.lit.at(-1)?.element !== target)
+        if (target.classList.contains("lit") && !window.lit.some(({ element }) => element === target))
             window.lit.push({ element: target, text: target.textContent, at: window.context.currentTime * 1000 });
 }).observe(document, { subtree: true, attributes: true, attributeFilter: ["class"] });
 """

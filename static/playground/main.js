@@ -188,6 +188,7 @@ function stop() {
 function ended(turn) {
   const bubble = bubbles.get(turn);
   turn.playback?.release();
+  if (turn === selected) inspect();
   bubble?.paint();
   const said =
     turn.state === "failed" ? (bubble?.note.textContent ?? "")
@@ -413,5 +414,5 @@ if (!settings.session) newSession();
 listen();
 speak(settings.language);
 find("message").focus();
-connect();
+connect().finally(() => performance.mark("usable"));
 document.documentElement.dataset.ready = "true";
