@@ -76,7 +76,6 @@ def scripted_page(**settings: Any) -> Iterator[tuple[str, Script]]:
     app.add_url_rule(TEXT, "scripted_text", script.respond, methods=["POST"])
     app.add_url_rule(VOICE, "scripted_voice", script.respond, methods=["POST"])
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Handler)
-    server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

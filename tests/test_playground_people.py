@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import axe_playwright_python
 import pytest
 from browser import CHINESE, ENGLISH, NEEDS_CHROMIUM, PHONE, WIDE, Reader, chromium, reader, said
 from photographs import LIMIT, PICTURES, photograph
@@ -16,7 +16,7 @@ from scripted_upstream import STOP, chunk, event
 
 pytestmark = NEEDS_CHROMIUM
 
-AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
+AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()
 TRACE = {
     "passages": [{"title": "Ports", "file": "server.en.md", "score": 7.123, "text": "The default port is 8000."}],
     "tools": [{"name": "sum", "arguments": "{}", "result": "no", "ms": 3, "failed": True}],

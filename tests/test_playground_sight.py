@@ -192,8 +192,8 @@ GOOD: dict[str, list[Step]] = {
     "a plain answer": stream(text("Hello.")),
     "a control chunk and a waiting message": [CONTROL, WAITING_FIRST, *stream(text("Hello."))[1:]],
     "keepalives": [b": keepalive\n\n", *stream(text("Hello."), b": keepalive\n\n")],
-    "other line ends": [b"".join(map(bytes, stream(text("Hello.")))).replace(b"\n", b"\r\n")],
-    "characters cut in two": [piece for byte in b"".join(stream(text("你好。"))) for piece in [bytes([byte])]],
+    "other line ends": [(event(ROLE) + text("Hello.") + event(STOP) + DONE).replace(b"\n", b"\r\n")],
+    "characters cut in two": [bytes([byte]) for byte in event(ROLE) + text("你好。") + event(STOP) + DONE],
 }
 BAD: dict[str, tuple[list[Step], str]] = {
     "no finish": ([event(ROLE), text("Hi."), DONE], "There is no finish_reason"),
