@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser import CHINESE, NEEDS_CHROMIUM, Reader, chromium, reader
+from browser import CHINESE, NEEDS_CHROMIUM, Reader, chromium, reader, said
 from playwright.sync_api import Browser, expect
 from readme import ENGLISH as README
 from running_server import KEY, RunningServer, clean_environment
@@ -236,6 +236,7 @@ class TestVerdicts:
 
         expect(judge.page.locator("#verdicts")).to_contain_text("Kept")
         expect(judge.page.locator("#verdicts li")).to_have_count(1)
+        assert said(turn).endswith(("Hello.", "你好。"))
         assert "contract kept" in turn.inner_text()
 
     @pytest.mark.parametrize("name", BAD)
