@@ -105,7 +105,9 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
         for name, agent in load_agents(settings.agents_dir, agents.RESERVED).items():
             app.register_blueprint(agents.blueprint(name, agent))
     app.register_blueprint(models.bp)
-    app.register_blueprint(playground.blueprint(status.WHAT, model=settings.default_model, audio_hz=16000))
+    app.register_blueprint(
+        playground.blueprint(status.WHAT, model=settings.default_model, audio_hz=sounding.speech.form.hz)
+    )
     app.register_blueprint(status.bp)
     app.register_blueprint(status.health_bp)
     return app

@@ -99,8 +99,16 @@ def _endpoints(rules: Iterable[Rule], about: Mapping[str, str]) -> list[dict[str
             "name": path.removesuffix(_COMPLETIONS).strip("/") or "chat",
             "path": path,
             "audio": "audio" in path.split("/"),
-            "about": about.get(path, ""),
+            "about": _about(path, about),
         }
         for path in sorted(paths, key=lambda path: (path.count("/"), paths.index(path)))
         if "v1" not in path.split("/") and "<" not in path
     ]
+
+
+def _about(path: str, about: Mapping[str, str]) -> str:
+    """Return what an endpoint is; what has no line of its own is a customer's agent, and may be spoken."""
+    if path in about:
+        return about[path]
+    written = path.replace("/audio/", "/", 1)
+    return f"{_about(written, about)}, spoken" if written != path else "an agent of your own"

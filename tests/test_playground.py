@@ -124,12 +124,13 @@ class TestAccess:
 
         assert {"demo": True, "needs_key": False, "model": "demo", "audio_hz": 16000}.items() <= said.items()
         paths = [each["path"] for each in said["endpoints"]]
-        assert paths[:2] == ["/chat/completions", "/rag/chat/completions"]
+        assert paths[:3] == ["/chat/completions", "/audio/chat/completions", "/rag/chat/completions"]
         assert len(set(paths)) == len(paths)
         assert not any("v1" in path for path in paths)
-        assert {demo.ask(path=path).status for path in paths} == {200}
+        assert {demo.get(path).status for path in paths} == {405}, "they are asked with POST"
         assert all(each.keys() == {"name", "path", "audio", "about"} for each in said["endpoints"])
-        assert [each["name"] for each in said["endpoints"]][:2] == ["chat", "rag"]
+        assert [each["name"] for each in said["endpoints"]] == ["chat", "audio", "rag", "rag/audio"]
+        assert [each["audio"] for each in said["endpoints"]] == [False, True, False, True]
         assert all(each["about"] for each in said["endpoints"])
 
     def test_a_caller_with_a_key_of_their_own_is_told_too(self, passing_through: RunningServer) -> None:

@@ -186,14 +186,16 @@ class TestEvents:
 USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
 WAITING = text("One moment. ", id="waiting_msg")
 WAITING_FIRST = event(chunk({"role": "assistant", "content": "One moment. "}, id="waiting_msg"))
+HAN = text("你好。")
 CONTROL = event({"object": "chat.completion.custom_metadata", "choices": [], "metadata": {"interruptable": False}})
 ERROR = event({"error": {"message": "Broken.", "type": "server_error", "param": None, "code": None}})
+CUT = (HAN[: HAN.index("好".encode()) + 1], HAN[HAN.index("好".encode()) + 1 :])
 GOOD: dict[str, list[Step]] = {
     "a plain answer": stream(text("Hello.")),
     "a control chunk and a waiting message": [CONTROL, WAITING_FIRST, *stream(text("Hello."))[1:]],
     "keepalives": [b": keepalive\n\n", *stream(text("Hello."), b": keepalive\n\n")],
     "other line ends": [(event(ROLE) + text("Hello.") + event(STOP) + DONE).replace(b"\n", b"\r\n")],
-    "characters cut in two": [bytes([byte]) for byte in event(ROLE) + text("你好。") + event(STOP) + DONE],
+    "characters cut in two": [event(ROLE) + CUT[0], 0.1, CUT[1] + event(STOP) + DONE],
 }
 BAD: dict[str, tuple[list[Step], str]] = {
     "no finish": ([event(ROLE), text("Hi."), DONE], "There is no finish_reason"),

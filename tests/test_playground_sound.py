@@ -1,6 +1,7 @@
 """How the playground sounds, in a real browser: what it plays, when, and which words it lights."""
 
 import base64
+import json
 import re
 import struct
 from collections.abc import Iterator
@@ -8,8 +9,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from browser import NEEDS_CHROMIUM, Reader, chromium, reader, said
+from browser import CHINESE, ENGLISH, NEEDS_CHROMIUM, Reader, chromium, reader, said
 from playwright.sync_api import Browser, expect
+from running_server import RunningServer, running_server
 from scripted_page import CHUNK_MS, HZ, VOICE, Script, Step, scripted_page, sound, spoken, stream, tone, word
 from scripted_upstream import STOP, chunk, event
 
@@ -50,6 +52,13 @@ new MutationObserver((changes) => {
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def speaking() -> Iterator[RunningServer]:
+    """The server as it starts, but for its sound: it comes as fast as it is made."""
+    with running_server(AUDIO_LEAD_MS="0") as running:
         yield running
 
 
@@ -239,6 +248,45 @@ class TestBargeIn:
         assert said_then.startswith("One two")
         assert "ten" not in said_then
         assert turn.locator(".unheard").inner_text().endswith("nine ten.")
+
+
+class TestServer:
+    @pytest.mark.parametrize(
+        ("language", "question", "words"),
+        [
+            (ENGLISH, "Hello!", ["Hello!", "I", "am", "the"]),
+            (CHINESE, "你好！", ["你", "好！", "我", "是", "内", "置"]),
+        ],
+    )
+    def test_its_own_voice_is_heard_whole_and_its_words_light_up(
+        self, browser: Browser, speaking: RunningServer, language: str, question: str, words: list[str]
+    ) -> None:
+        with reader(browser, speaking.url, language) as person:
+            person.page.add_init_script(LISTEN)
+            person.open()
+            person.choose("/audio/chat/completions")
+
+            with person.page.expect_response("**/audio/chat/completions") as answer:
+                turn = person.say(question, until="speaking")
+
+            pcm = pcm_of(answer.value.text())
+            buffers = played(person)
+            assert len(pcm) > HZ
+            assert [sample for buffer in buffers for sample in buffer["samples"]] == pcm
+            assert set(gaps(buffers)) <= {0}
+            expect(turn.locator(".word").nth(len(words) - 1)).to_have_class(re.compile("lit"))
+            assert [text for text, _ in lit(person)][: len(words)] == words
+            expect(person.page.locator("#verdicts")).to_contain_text("符合" if language == CHINESE else "Kept")
+            person.page.keyboard.press("Escape")
+            expect(turn).to_have_attribute("data-state", "stopped")
+
+
+def pcm_of(body: str) -> list[int]:
+    """Return the samples of a streamed answer."""
+    chunks = [json.loads(line[6:]) for line in body.splitlines() if line.startswith("data: {")]
+    audio = [choice["delta"].get("audio") or {} for chunk in chunks for choice in chunk["choices"]]
+    data = b"".join(base64.b64decode(each.get("data", "")) for each in audio)
+    return list(struct.unpack(f"<{len(data) // 2}h", data))
 
 
 class TestVerdicts:

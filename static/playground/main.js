@@ -67,9 +67,11 @@ function drawInfo() {
 }
 
 function drawEndpoint() {
-  const { name, about } = endpoint();
-  find("endpoint-about").textContent = isText(`about_${name}`) ? t(`about_${name}`) : (about ?? "");
-  const tries = TRIES[name] ?? TRIES.other;
+  const { name, audio } = endpoint();
+  const written = name.replace(/\/?audio$/, "") || "chat";
+  const about = t(isText(`about_${written}`) ? `about_${written}` : "about_own");
+  find("endpoint-about").textContent = audio ? t("about_spoken", { about }) : about;
+  const tries = TRIES[written] ?? TRIES.other;
   find("tries").replaceChildren(
     ...tries.map((text) => el("li", {}, el("button", { type: "button", class: "quiet", onclick: () => send(t(text)) }, t(text)))),
   );

@@ -21,7 +21,8 @@ const TEXTS = {
   ],
   about_chat: ["the language model, relayed", "直接转发给大模型"],
   about_rag: ["answers from your documents", "根据你的文档回答"],
-  about_audio: ["answers with a voice", "用语音回答"],
+  about_own: ["an agent of your own", "你自己的智能体"],
+  about_spoken: ["{about}, spoken", "{about}，用语音"],
   empty: ["Talk to your agent", "和你的智能体说句话"],
   empty_about: [
     "You hear and read what a caller would, and see beside it what happened and when.",
@@ -60,7 +61,7 @@ const TEXTS = {
   tab_copy: ["Copy as", "复制为"],
   none_yet: ["Nothing yet: say something first.", "还没有内容：先说一句话。"],
   turn: ["Turn {n}", "第 {n} 轮"],
-  last_turns: ["Last turns: to the first sound or sentence", "最近几轮：到第一段声音或第一句"],
+  last_turns: ["Last turns: first sound or sentence", "最近几轮：第一段声音或第一句"],
   step: ["Step", "步骤"],
   at: ["At", "时刻"],
   server_said: ["Server", "服务端"],
@@ -78,6 +79,10 @@ const TEXTS = {
   chunk_at: [
     "{n} of {all}: {kind}, at {at} ms, {gap} ms after the one before, {size} bytes",
     "第 {n} 块，共 {all} 块：{kind}，{at} 毫秒，距上一块 {gap} 毫秒，{size} 字节",
+  ],
+  chunk_first: [
+    "1 of {all}: {kind}, at {at} ms, {size} bytes",
+    "第 1 块，共 {all} 块：{kind}，{at} 毫秒，{size} 字节",
   ],
   tokens: ["{n} tokens", "{n} 个 token"],
   verdict: ["The contract", "约定"],

@@ -115,7 +115,7 @@ export function showChunk(turn) {
   const chunk = turn.chunks[n - 1];
   if (!chunk) return;
   const { at, gap, kind, size } = chunk;
-  const said = t("chunk_at", { n, all: turn.chunks.length, kind: t(`kind_${kind}`), at: Math.round(at), gap: gap.toFixed(1), size });
+  const said = t(n === 1 ? "chunk_first" : "chunk_at", { n, all: turn.chunks.length, kind: t(`kind_${kind}`), at: Math.round(at), gap: gap.toFixed(1), size });
   find("scrub-said").textContent = said;
   slider.setAttribute("aria-valuetext", said);
   const box = find("chart").firstElementChild;
