@@ -1,0 +1,45 @@
+"""Take the README's pictures of the playground anew: python tests/photographs.py (needs a Chinese font)."""
+
+from pathlib import Path
+from typing import Any
+
+from browser import CHINESE, ENGLISH, Reader, chromium, reader
+from running_server import ROOT, running_server
+
+PICTURES: dict[str, dict[str, Any]] = {
+    "en": {"language": ENGLISH, "color_scheme": "light"},
+    "zh": {"language": CHINESE, "color_scheme": "dark"},
+}
+LIMIT = 150_000  # bytes a picture
+
+_RAG = "/rag/chat/completions"
+_QUESTIONS = {
+    "en": ("How do I connect a real LLM?", "What happens when I interrupt?"),
+    "zh": ("怎么接入真正的大模型？", "打断智能体会怎么样？"),
+}
+
+
+def photograph(person: Reader, name: str, path: Path) -> None:
+    """Have a conversation about the bundled documents, and take a picture of it."""
+    person.choose(_RAG)
+    for question in _QUESTIONS[name]:
+        person.say(question)
+    if name == "zh":
+        person.tab("events").locator(".event").nth(3).click()
+    person.page.locator("#message").focus()
+    person.page.mouse.move(0, 0)
+    person.page.screenshot(path=path, animations="disabled")
+
+
+def main() -> None:
+    """Write the pictures into docs/."""
+    with running_server() as server, chromium() as browser:
+        for name, options in PICTURES.items():
+            path = ROOT / "docs" / f"playground-{name}.png"
+            with reader(browser, server.url, **options) as person:
+                photograph(person, name, path)
+            print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
