@@ -16,7 +16,7 @@ from audio.speech import Speech
 from audio.speech_server import SpeechServer
 from audio.track import Form
 from audio.voice import Voice
-from blueprints import agents, audio, chat, completions, gate, models, rag, status
+from blueprints import agents, audio, chat, completions, gate, models, openapi, rag, status
 from environment import announce, load_or_exit
 from knowledge.commands import Look, knowledge_commands
 from knowledge.grounding import reference
@@ -111,6 +111,7 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
         for name, agent in load_agents(agents_dir, agents.RESERVED).items():
             app.register_blueprint(agents.blueprint(name, agent))
     app.register_blueprint(models.bp)
+    app.register_blueprint(openapi.blueprint())
     app.register_blueprint(status.bp)
     app.register_blueprint(status.health_bp)
     return app

@@ -18,7 +18,7 @@ log = logging.getLogger("custom_llm")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 OPEN_TO_ALL = "health.health"
-PASSED_THROUGH = frozenset({"chat", "models", "status"})
+PASSED_THROUGH = frozenset({"chat", "models", "openapi", "status"})
 """The blueprints that a caller may use with a key of the upstream's own; all else is ours to protect."""
 
 

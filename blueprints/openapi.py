@@ -1,0 +1,45 @@
+"""`/openapi.json` and `/docs`: what is served, for programs and for people."""
+
+from functools import lru_cache
+
+import msgspec
+from flask import Blueprint, Response, current_app, request
+
+from protocol.language import Language
+from protocol.openapi.document import document, routes
+from protocol.openapi.page import CONTENT_SECURITY_POLICY, page
+
+_HEADERS = {"Cache-Control": "no-cache", "Vary": "Accept-Language", "X-Content-Type-Options": "nosniff"}
+_PAGE_HEADERS = {
+    **_HEADERS,
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def blueprint() -> Blueprint:
+    """Return the blueprint that tells of all that its app serves."""
+    bp = Blueprint("openapi", __name__)
+
+    @lru_cache(maxsize=2)
+    def told(language: Language) -> bytes:
+        rules = [(rule.rule, rule.methods or ()) for rule in current_app.url_map.iter_rules()]
+        needs_key = current_app.config["CALLER_NEEDS_KEY"]
+        return msgspec.json.encode(document(routes(rules), language, needs_key=needs_key))
+
+    @bp.get("/openapi.json")
+    def openapi() -> Response:
+        return Response(told(_language()), mimetype="application/json", headers=_HEADERS)
+
+    @bp.get("/docs")
+    def docs() -> Response:
+        language = _language()
+        html = page(msgspec.json.decode(told(language)), language, request.host_url.rstrip("/"))
+        return Response(html, mimetype="text/html", headers=_PAGE_HEADERS)
+
+    return bp
+
+
+def _language() -> Language:
+    asked = request.args.get("lang") or request.accept_languages.best_match(["en", "zh"])
+    return "zh" if asked == "zh" else "en"
