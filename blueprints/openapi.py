@@ -34,12 +34,14 @@ def blueprint() -> Blueprint:
     @bp.get("/docs")
     def docs() -> Response:
         language = _language()
-        html = page(msgspec.json.decode(told(language)), language, request.host_url.rstrip("/"))
+        html = page(msgspec.json.decode(told(language)), language, request.host_url.removesuffix("/"))
         return Response(html, mimetype="text/html", headers=_PAGE_HEADERS)
 
     return bp
 
 
 def _language() -> Language:
-    asked = request.args.get("lang") or request.accept_languages.best_match(["en", "zh"])
+    # werkzeug's own choice would take "en-GB, zh;q=0.5" for Chinese
+    accepted = [tag.lower().partition("-")[0] for tag, quality in request.accept_languages if quality > 0]
+    asked = next((tag for tag in [request.args.get("lang"), *accepted] if tag in ("en", "zh")), "en")
     return "zh" if asked == "zh" else "en"

@@ -5,8 +5,10 @@ from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from protocol.language import Language
+from protocol.openapi.answered import ANSWERED
+from protocol.openapi.asked import ASKED
 from protocol.openapi.responses import HEADERS, RESPONSES, answer, failures, success
-from protocol.openapi.schemas import SCHEMAS, Schema, ref
+from protocol.openapi.schemas import Schema, ref
 from protocol.openapi.text import Text, said
 
 COMPLETIONS = "/chat/completions"
@@ -126,7 +128,7 @@ def document(served: Iterable[Route], language: Language, *, needs_key: bool) ->
         "security": [{"bearer": []}] if needs_key else [],
         "paths": paths,
         "components": {
-            "schemas": SCHEMAS,
+            "schemas": ASKED | ANSWERED,
             "headers": HEADERS,
             "responses": RESPONSES,
             "parameters": {"X-Request-Id": _REQUEST_ID, "lang": _LANG},

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from protocol.language import Language
-from protocol.openapi.schemas import HELLO
+from protocol.openapi.asked import HELLO
 from protocol.openapi.text import Text, said
 
 _STYLE = """
@@ -109,7 +109,7 @@ def _operation(path: str, method: str, operation: dict[str, Any], words: dict[st
         told.append(f"<p>{_text(status)}: {_text(response['description'])}<br>{'<br>'.join(kinds)}</p>")
         for content in response["content"].values():
             if "example" in content:
-                told.append(f"<p>{_text(content['schema']['description'])}</p><pre>{_text(content['example'])}</pre>")
+                told.append(f"<pre>{_text(content['example'])}</pre>")
     told.append(f"<p>{_text(words['failures'])}: {' '.join(statuses)}</p>")
     return "".join(told)
 
@@ -155,6 +155,8 @@ def _type(schema: dict[str, Any]) -> str:
         return f"<code>{_text(json.dumps(schema['const']))}</code>"
     if "enum" in schema:
         return " | ".join(f"<code>{_text(json.dumps(each))}</code>" for each in schema["enum"])
+    if "contentSchema" in schema:
+        return _type(schema["contentSchema"])
     if "anyOf" in schema:
         return " | ".join(_type(each) for each in schema["anyOf"])
     kinds = schema.get("type", ())

@@ -11,6 +11,7 @@ HEADERS: Schema = {
             "The request's id: the caller's own, or a new one. The log has it.",
             "请求的 id：调用方给出的，或新生成的。日志中可查。",
         ),
+        "required": True,
         "schema": {"type": "string"},
     },
     "Retry-After": {
@@ -25,10 +26,12 @@ HEADERS: Schema = {
     },
     "WWW-Authenticate": {
         "description": Text("How a key is shown.", "出示密钥的方式。"),
+        "required": True,
         "schema": {"type": "string"},
     },
     "Allow": {
         "description": Text("The methods that there are.", "可用的方法。"),
+        "required": True,
         "schema": {"type": "string"},
     },
 }
@@ -109,25 +112,12 @@ def answer(spoken: bool) -> Schema:
         ref("ChatCompletion"),
     )
     found["content"]["text/event-stream"] = {
-        "schema": {"type": "string", "description": _STREAM},
+        "schema": ref("StreamEvent"),
         "example": _SPOKEN_EXAMPLE if spoken else _EXAMPLE,
-        "x-event-data": {"oneOf": [ref("ChatCompletionChunk"), ref("ControlChunk"), ref("Error")]},
     }
     return found
 
 
-_STREAM = Text(
-    "Server-Sent Events: lines `data: <JSON>`, an empty line after each; `: keepalive` while nothing comes. Each data "
-    "is a chunk, and every stream ends in one of four ways: (a) a chunk with `finish_reason`, the usage if "
-    '`stream_options.include_usage` asked for it, `data: [DONE]`; (b) after a failure `data: {"error": …}` and '
-    "`data: [DONE]`, without a `finish_reason`; (c) where a fallback is set and nothing was said yet, that sentence, "
-    "`stop` and `data: [DONE]`; (d) where a newer turn of the session has begun, `stop` and `data: [DONE]`.",
-    "Server-Sent Events：每行 `data: <JSON>`，其后空一行；无内容时发送 `: keepalive`。每个 data 是一个块，"
-    "每个流必以四种方式之一结束：(a) 带 `finish_reason` 的块、（若 `stream_options.include_usage` 要求）用量、"
-    '`data: [DONE]`；(b) 出错后 `data: {"error": …}` 与 `data: [DONE]`，没有 `finish_reason`；'
-    "(c) 若设置了后备句且尚未说出内容：该句、`stop` 与 `data: [DONE]`；"
-    "(d) 若该会话已有更新的一轮：`stop` 与 `data: [DONE]`。",
-)
 _HEAD = '{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1760000000,"model":"m","choices":[{"index":0,'
 
 
