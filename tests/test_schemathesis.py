@@ -30,11 +30,11 @@ def well(asked: Asked) -> list[Step]:
     return answer("Hello", " there.") if asked.body["stream"] else reply(200, COMPLETION)
 
 
-def run(server: RunningServer, folder: Path, *options: str) -> str:
+def run(server: RunningServer, folder: Path, *options: str, examples: int = 8) -> str:
     """Let schemathesis try a server, the same requests each time; return what it tells, or fail with that."""
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json", "--no-color"]
     command += ["--header", f"Authorization: Bearer {KEY}", "--generation-deterministic", "--no-shrink"]
-    command += ["--max-examples", "10", "--request-timeout", "10", "--max-failures", "5", *options]
+    command += ["--max-examples", str(examples), "--request-timeout", "10", "--max-failures", "5", *options]
     done = subprocess.run(
         command, cwd=folder, env=clean_environment(), capture_output=True, encoding="utf-8", timeout=120
     )
@@ -69,7 +69,7 @@ def test_a_server_with_a_key_and_an_upstream_keeps_all_that_its_document_says(
 ) -> None:
     relayed = ["--include-path", "/chat/completions", "--include-path", "/models", "--include-path", "/ready"]
 
-    told = run(named, tmp_path, "--checks", "all", "--phases", "examples,coverage", *relayed)
+    told = run(named, tmp_path, "--checks", "all", "--phases", "examples,coverage,fuzzing", *relayed, examples=24)
 
     assert "No issues found" in told
     assert len(upstream.asked) > 20
