@@ -8,6 +8,7 @@ from flask import Blueprint, Response, current_app, request
 from protocol.language import Language
 from protocol.openapi.document import document, routes
 from protocol.openapi.page import CONTENT_SECURITY_POLICY, page
+from turns.session_keys import SessionKeys
 
 _HEADERS = {"Cache-Control": "no-cache", "Vary": "Accept-Language", "X-Content-Type-Options": "nosniff"}
 _PAGE_HEADERS = {
@@ -24,8 +25,10 @@ def blueprint() -> Blueprint:
     @lru_cache(maxsize=2)
     def told(language: Language) -> bytes:
         rules = [(rule.rule, rule.methods or ()) for rule in current_app.url_map.iter_rules()]
+        keys: SessionKeys = current_app.extensions["session_keys"]
         needs_key = current_app.config["CALLER_NEEDS_KEY"]
-        return msgspec.json.encode(document(routes(rules), language, needs_key=needs_key))
+        said = document(routes(rules), language, needs_key=needs_key, session_header=keys.header)
+        return msgspec.json.encode(said)
 
     @bp.get("/openapi.json")
     def openapi() -> Response:

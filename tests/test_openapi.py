@@ -82,7 +82,7 @@ class Page(html.parser.HTMLParser):
 @pytest.fixture(scope="module")
 def demo() -> Iterator[RunningServer]:
     """The demo."""
-    with running_server() as running:
+    with running_server(AUDIO_LEAD_MS="0") as running:
         yield running
 
 

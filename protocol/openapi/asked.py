@@ -81,6 +81,10 @@ _REQUEST = record(
         "timestamp": anything("The engine's; not forwarded.", "引擎字段；不转发。"),
         "interruptable": anything("The engine's; not forwarded.", "引擎字段；不转发。"),
         "context": anything("The engine's: presence of users; not forwarded.", "引擎字段：用户状态；不转发。"),
+        "session_id": anything(
+            "The session's id: a newer turn takes the older one's place; not forwarded.",
+            "会话的 id：较新的一轮会取代较旧的一轮；不转发。",
+        ),
         "temperature": anything("Forwarded.", "会被转发。", examples=[0.7]),
         "max_tokens": anything("Forwarded.", "会被转发。", examples=[150]),
     },

@@ -115,8 +115,13 @@ def routes(rules: Iterable[tuple[str, Collection[str]]]) -> list[Route]:
     return found
 
 
-def document(served: Iterable[Route], language: Language, *, needs_key: bool) -> dict[str, Any]:
-    """Return the document; with `needs_key` callers must show one as their Bearer."""
+def document(
+    served: Iterable[Route], language: Language, *, needs_key: bool, session_header: str = "X-Session-Id"
+) -> dict[str, Any]:
+    """Return the document; with `needs_key` callers must show one as their Bearer.
+
+    `session_header` is the header that may hold a session's id.
+    """
     paths: Schema = {}
     for route in served:
         path = _PLACE.sub(r"{\1}", route.path)
@@ -131,7 +136,12 @@ def document(served: Iterable[Route], language: Language, *, needs_key: bool) ->
             "schemas": ASKED | ANSWERED,
             "headers": HEADERS,
             "responses": RESPONSES,
-            "parameters": {"X-Request-Id": _REQUEST_ID, "lang": _LANG},
+            "parameters": {
+                "X-Request-Id": _optional("X-Request-Id", "header", _REQUEST_ID),
+                "session": _optional(session_header, "header", _SESSION),
+                "session_id": _optional("session_id", "query", _SESSION),
+                "lang": _optional("lang", "query", _LANG),
+            },
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "description": _BEARER}},
         },
     }
@@ -147,23 +157,19 @@ _BEARER = Text(
     "One of the server's keys, or the caller's own for the upstream, as the server is set up.",
     "服务器的密钥之一，或调用方自己的上游密钥，取决于服务器的设置。",
 )
-_REQUEST_ID: Schema = {
-    "name": "X-Request-Id",
-    "in": "header",
-    "required": False,
-    "description": Text(
-        "An id for the log: 1 to 64 letters, digits, `.`, `_` or `-`; any other is replaced.",
-        "写入日志的 id：1 到 64 个字母、数字、`.`、`_` 或 `-`；否则会被替换。",
-    ),
-    "schema": {"type": "string"},
-}
-_LANG: Schema = {
-    "name": "lang",
-    "in": "query",
-    "required": False,
-    "description": Text("`en` or `zh`; else Accept-Language decides.", "`en` 或 `zh`；否则由 Accept-Language 决定。"),
-    "schema": {"type": "string"},
-}
+_REQUEST_ID = Text(
+    "An id for the log: 1 to 64 letters, digits, `.`, `_` or `-`; any other is replaced.",
+    "写入日志的 id：1 到 64 个字母、数字、`.`、`_` 或 `-`；否则会被替换。",
+)
+_SESSION = Text(
+    "The session's id: a newer turn of a session takes the place of the older one.",
+    "会话的 id：同一会话中较新的一轮会取代较旧的一轮。",
+)
+_LANG = Text("`en` or `zh`; else Accept-Language decides.", "`en` 或 `zh`；否则由 Accept-Language 决定。")
+
+
+def _optional(name: str, place: str, description: Text) -> Schema:
+    return {"name": name, "in": place, "required": False, "description": description, "schema": {"type": "string"}}
 
 
 def _operation(route: Route, path: str) -> Schema:
@@ -183,6 +189,7 @@ def _operation(route: Route, path: str) -> Schema:
 
 def _completion(path: str, parameters: list[Schema]) -> Schema:
     prefix = path.removesuffix(COMPLETIONS)
+    sessions = [{"$ref": f"#/components/parameters/{name}"} for name in ("session", "session_id")]
     spoken = prefix.endswith("/audio")
     name = prefix.removesuffix("/audio").strip("/")
     known = _ENDPOINTS.get(path)
@@ -194,7 +201,7 @@ def _completion(path: str, parameters: list[Schema]) -> Schema:
     schema = ref("SpokenRequest" if spoken else "ChatRequest")
     return {
         "summary": known or own,
-        "parameters": parameters,
+        "parameters": [*parameters, *sessions],
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
         "responses": {"200": answer(spoken), **failures(asks_upstream=True, is_turn=True)},
     }
