@@ -147,13 +147,12 @@ class TestDocument:
         for example in served["components"]["schemas"]["ChatRequest"]["examples"]:
             assert accepts("ChatRequest", example)
             assert read_request(json.dumps(example).encode())
-        for item in told()["paths"].values():
-            if "post" in item:
-                *events, done = item["post"]["responses"]["200"]["content"]["text/event-stream"]["example"].split(
-                    "\n\n"
-                )[:-1]
-                assert done == "data: [DONE]"
-                assert all(accepts("ChatCompletionChunk", json.loads(each.removeprefix("data: "))) for each in events)
+        for name in ("Answer", "SpokenAnswer"):
+            example = told()["components"]["responses"][name]["content"]["text/event-stream"]["example"]
+            *events, done, after = example.split("\n\n")
+            assert (done, after) == ("data: [DONE]", "")
+            assert len(events) > 3
+            assert all(accepts("ChatCompletionChunk", json.loads(each.removeprefix("data: "))) for each in events)
 
     def test_only_health_is_open_where_a_key_is_needed(self, served: dict[str, Any]) -> None:
         without = [
@@ -268,7 +267,8 @@ class TestPage:
         ids = shown.values("id")
         assert {each["operationId"] for item in served["paths"].values() for each in item.values()} <= ids
         assert served["components"]["schemas"].keys() <= ids
-        assert {f"status-{status}" for status in served["components"]["responses"]} <= ids
+        assert {each["name"] for each in served["components"]["parameters"].values()} <= set(shown.texts)
+        assert {f"status-{name}" if name.isdigit() else name for name in served["components"]["responses"]} <= ids
         links = {link.removeprefix("#") for link in shown.values("href") if link.startswith("#")}
         assert links <= ids
 

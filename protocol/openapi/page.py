@@ -1,6 +1,7 @@
 """The document as one page that a person reads: no script, nothing from elsewhere, and all text escaped."""
 
 import json
+import re
 import shlex
 from base64 import b64encode
 from collections.abc import Iterable
@@ -14,7 +15,8 @@ from protocol.openapi.text import Text, said
 
 _STYLE = """
 :root{color-scheme:light dark}body{font:1rem/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem}
-pre{overflow-x:auto;padding:.75rem;border:1px solid #8888;border-radius:.4rem}code,pre{font-size:.9em}
+pre{white-space:pre-wrap;overflow-wrap:anywhere;padding:.75rem;border:1px solid #8888;border-radius:.4rem}
+code,pre{font-size:.9em}
 table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;padding:.3rem .6rem .3rem 0;
 border-bottom:1px solid #8884}h2{margin-top:2.5rem}nav li{margin:.2rem 0}td{overflow-wrap:anywhere}
 """
@@ -25,9 +27,10 @@ CONTENT_SECURITY_POLICY = (
 _WORDS = {
     "also": Text("Also at", "亦可用于"),
     "asks": Text("Body", "请求体"),
-    "answers": Text("Answers", "响应"),
+    "answers": Text("Answers", "回答"),
     "fields": Text("What goes in and out", "请求与响应的结构"),
     "failures": Text("Failures", "错误"),
+    "parameters": Text("Headers and query", "请求头与查询参数"),
     "field": Text("Field", "字段"),
     "type": Text("Type", "类型"),
     "meaning": Text("Meaning", "含义"),
@@ -45,10 +48,12 @@ def page(document: dict[str, Any], language: Language, url: str) -> str:
     words = said(_WORDS, language)
     operations = [(path, method, each) for path, item in document["paths"].items() for method, each in item.items()]
     info, parts = document["info"], document["components"]
+    answers = [(name, each) for name, each in parts["responses"].items() if not name.isdigit()]
+    refusals = [(status, each) for status, each in parts["responses"].items() if status.isdigit()]
     other = "en" if language == "zh" else "zh"
     body = [
-        f"<h1>{_text(info['title'])}</h1><p>{_text(info['description'])}</p>",
-        f"<p>{_text(words['key'])}</p>" if document["security"] else "",
+        f"<h1>{_text(info['title'])}</h1><p>{_prose(info['description'])}</p>",
+        f"<p>{_prose(words['key'])}</p>" if document["security"] else "",
         f'<p><a href="openapi.json?lang={language}">{_text(words["document"])}</a> · '
         f'<a href="?lang={other}" hreflang="{other}" lang="{other}">{_text(words["other"])}</a></p>',
         "<nav><ul>",
@@ -62,12 +67,19 @@ def page(document: dict[str, Any], language: Language, url: str) -> str:
             _operation(path, method, each, words, _curl(path, method, each, document, url))
             for path, method, each in operations
         ),
+        f'<h2 id="answers">{_text(words["answers"])}</h2>',
+        *(f'<h3 id="{_text(name)}">{_text(name)}</h3>{_response(each)}' for name, each in answers),
         f'<h2 id="fields">{_text(words["fields"])}</h2>',
         *(_schema(name, schema, words) for name, schema in parts["schemas"].items()),
+        f'<h2 id="parameters">{_text(words["parameters"])}</h2>',
+        _table(
+            (f"<code>{_text(each['name'])}</code>", _text(each["in"]), _prose(each["description"]))
+            for each in parts["parameters"].values()
+        ),
         f'<h2 id="failures">{_text(words["failures"])}</h2>',
         _table(
-            (f'<span id="status-{_text(status)}">{_text(status)}</span>', _text(response["description"]))
-            for status, response in parts["responses"].items()
+            (f'<span id="status-{_text(status)}">{_text(status)}</span>', _prose(response["description"]))
+            for status, response in refusals
         ),
         "</main>",
     ]
@@ -80,6 +92,11 @@ def page(document: dict[str, Any], language: Language, url: str) -> str:
 
 def _text(text: object) -> str:
     return escape(str(text))
+
+
+def _prose(text: object) -> str:
+    """Return escaped text, with what stands between backquotes as code."""
+    return re.sub("`([^`]*)`", r"<code>\1</code>", _text(text))
 
 
 def _table(rows: Iterable[tuple[str, ...]], head: tuple[str, ...] = ()) -> str:
@@ -100,18 +117,24 @@ def _operation(path: str, method: str, operation: dict[str, Any], words: dict[st
     if body := operation.get("requestBody"):
         kinds = [_type(content["schema"]) for content in body["content"].values()]
         told.append(f"<p>{_text(words['asks'])}: {', '.join(kinds)}</p>")
-    statuses = []
+    failures = []
     for status, response in operation["responses"].items():
-        if "$ref" in response:
-            statuses.append(f'<a href="#status-{_text(status)}">{_text(status)}</a>')
-            continue
-        kinds = [f"<code>{_text(kind)}</code> {_type(body['schema'])}" for kind, body in response["content"].items()]
-        told.append(f"<p>{_text(status)}: {_text(response['description'])}<br>{'<br>'.join(kinds)}</p>")
-        for content in response["content"].values():
-            if "example" in content:
-                told.append(f"<pre>{_text(content['example'])}</pre>")
-    told.append(f"<p>{_text(words['failures'])}: {' '.join(statuses)}</p>")
+        if status != "200":
+            failures.append(f'<a href="#status-{_text(status)}">{_text(status)}</a>')
+        elif "$ref" in response:
+            told.append(f"<p>{_text(words['answers'])}: {_type(response)}</p>")
+        else:
+            told.append(_response(response))
+    told.append(f"<p>{_text(words['failures'])}: {' '.join(failures)}</p>")
     return "".join(told)
+
+
+def _response(response: dict[str, Any]) -> str:
+    told = [f"<p>{_prose(response['description'])}"]
+    for kind, content in response["content"].items():
+        told.append(f"<br><code>{_text(kind)}</code> {_type(content['schema'])}")
+    examples = [content["example"] for content in response["content"].values() if "example" in content]
+    return "".join([*told, "</p>", *(f"<pre>{_text(example)}</pre>" for example in examples)])
 
 
 def _curl(path: str, method: str, operation: dict[str, Any], document: dict[str, Any], url: str) -> str:
@@ -129,7 +152,7 @@ def _curl(path: str, method: str, operation: dict[str, Any], document: dict[str,
 def _schema(name: str, schema: dict[str, Any], words: dict[str, str]) -> str:
     told = [f'<h3 id="{_text(name)}">{_text(name)}</h3>']
     if "description" in schema:
-        told.append(f"<p>{_text(schema['description'])}</p>")
+        told.append(f"<p>{_prose(schema['description'])}</p>")
     for part in [schema, *schema.get("allOf", ())]:
         if "$ref" in part:
             told.append(f"<p>{_type(part)} +</p>")
@@ -142,7 +165,7 @@ def _rows(schema: dict[str, Any], words: dict[str, str], inside: str = "") -> It
     """Yield a row a field, those of objects inside included."""
     for name, field in schema.get("properties", {}).items():
         needed = f" ({_text(words['needed'])})" if name in schema.get("required", ()) else ""
-        yield (f"<code>{_text(inside + name)}</code>{needed}", _type(field), _text(field.get("description", "")))
+        yield (f"<code>{_text(inside + name)}</code>{needed}", _type(field), _prose(field.get("description", "")))
         yield from _rows(field, words, f"{inside}{name}.")
         yield from _rows(field.get("items", {}), words, f"{inside}{name}[].")
 

@@ -73,7 +73,7 @@ _ANYWHERE = ("400", "401", "403", "405", "408", "413", "414", "417", "431", "500
 _OF_THE_UPSTREAM = ("404", "413", "422", "429", "502", "504")
 _OF_A_TURN = ("409", "411", "415")
 
-RESPONSES: Schema = {
+_REFUSALS: Schema = {
     status: {
         "description": description,
         "headers": {
@@ -103,6 +103,10 @@ def success(description: Text, content_type: str, schema: Schema, **more: Any) -
 
 def answer(spoken: bool) -> Schema:
     """Return the response that a turn is answered with."""
+    return {"$ref": f"#/components/responses/{'SpokenAnswer' if spoken else 'Answer'}"}
+
+
+def _answer(example: str) -> Schema:
     found = success(
         Text(
             "The answer: a stream of events with `stream: true`, else one JSON object.",
@@ -113,7 +117,7 @@ def answer(spoken: bool) -> Schema:
     )
     found["content"]["text/event-stream"] = {
         "schema": ref("StreamEvent"),
-        "example": _SPOKEN_EXAMPLE if spoken else _EXAMPLE,
+        "example": example,
     }
     return found
 
@@ -134,3 +138,5 @@ _SPOKEN_EXAMPLE = _events(
     '{"audio":{"words":[{"text":"Hello.","start_ts":0,"end_ts":400,"duration":400}]}}',
     '{"audio":{"data":"AAABAAIAAwA="}}',
 )
+
+RESPONSES: Schema = {"Answer": _answer(_EXAMPLE), "SpokenAnswer": _answer(_SPOKEN_EXAMPLE), **_REFUSALS}
