@@ -164,6 +164,14 @@ class TestDocument:
         assert served["paths"]["/health"]["get"]["security"] == []
         assert told(needs_key=False)["security"] == []
 
+    def test_a_worker_that_drains_says_so_in_its_own_form(self, served: dict[str, Any]) -> None:
+        schema = served["paths"]["/ready"]["get"]["responses"]["503"]["content"]["application/json"]["schema"]
+
+        allowed = jsonschema_rs.validator_for({**schema, "components": served["components"]})
+        assert allowed.is_valid({"status": "draining"})
+        assert allowed.is_valid(json.loads(error_json(Superseded.failure)))
+        assert not allowed.is_valid({"status": "ready"})
+
     def test_both_languages_tell_the_same(self) -> None:
         en, zh = told("en"), told("zh")
 

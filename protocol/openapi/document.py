@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from protocol.language import Language
 from protocol.openapi.answered import ANSWERED
 from protocol.openapi.asked import ASKED
-from protocol.openapi.responses import HEADERS, RESPONSES, answer, failures, success
+from protocol.openapi.responses import HEADERS, RESPONSES, answer, failures, replied
 from protocol.openapi.schemas import Schema, ref
 from protocol.openapi.text import Text, said
 
@@ -34,6 +34,8 @@ class _Known(NamedTuple):
     is_page: bool = False
 
 
+_NOT_READY = Text("This worker is about to end: ask another one.", "该进程即将退出：请改用其他进程。")
+_DRAINING: Schema = {"type": "object", "required": ["status"], "properties": {"status": {"const": "draining"}}}
 _STATUS: Schema = {"type": "object", "required": ["status"]}
 _KNOWN = {
     "/models": _Known(
@@ -211,9 +213,11 @@ def _plain(path: str, parameters: list[Schema], *, is_file: bool) -> Schema:
     known = _KNOWN.get(path) or _Known(Text(path, path), "*/*", {})
     if known.is_page:
         parameters = [*parameters, {"$ref": "#/components/parameters/lang"}]
-    found = {"200": success(known.summary, known.content_type, known.schema)}
+    found = {"200": replied(known.summary, known.content_type, known.schema)}
     missing = {"404": {"$ref": "#/components/responses/404"}} if is_file else {}
     responses = {**found, **missing, **failures(asks_upstream=known.asks_upstream)}
+    if path == "/ready":
+        responses["503"] = replied(_NOT_READY, "application/json", {"anyOf": [_DRAINING, ref("Error")]})
     return {"summary": known.summary, "parameters": parameters, "responses": responses}
 
 

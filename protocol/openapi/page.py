@@ -120,6 +120,7 @@ def _operation(path: str, method: str, operation: dict[str, Any], words: dict[st
     failures = []
     for status, response in operation["responses"].items():
         if status != "200":
+            # each is told of once, below
             failures.append(f'<a href="#status-{_text(status)}">{_text(status)}</a>')
         elif "$ref" in response:
             told.append(f"<p>{_text(words['answers'])}: {_type(response)}</p>")

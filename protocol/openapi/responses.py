@@ -91,8 +91,8 @@ def failures(*, asks_upstream: bool = False, is_turn: bool = False) -> Schema:
     return {status: {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)}
 
 
-def success(description: Text, content_type: str, schema: Schema, **more: Any) -> Schema:
-    """Return a response of status 200."""
+def replied(description: Text, content_type: str, schema: Schema, **more: Any) -> Schema:
+    """Return a response that is no failure of the common form."""
     return {
         "description": description,
         "headers": {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}},
@@ -107,7 +107,7 @@ def answer(spoken: bool) -> Schema:
 
 
 def _answer(example: str) -> Schema:
-    found = success(
+    found = replied(
         Text(
             "The answer: a stream of events with `stream: true`, else one JSON object.",
             "回答：`stream: true` 时为事件流，否则为一个 JSON 对象。",
