@@ -16,7 +16,8 @@ from audio.speech import Speech
 from audio.speech_server import SpeechServer
 from audio.track import Form
 from audio.voice import Voice
-from blueprints import agents, audio, chat, completions, gate, models, playground, rag, status
+from blueprints import agents, audio, chat, completions, gate, models, openapi, playground, rag, status
+from doctor.command import command as doctor
 from environment import announce, load_or_exit
 from knowledge.commands import Look, knowledge_commands
 from knowledge.grounding import reference
@@ -111,10 +112,12 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
         app.extensions["agents_dir"] = agents_dir
         for name, agent in load_agents(agents_dir, agents.RESERVED).items():
             app.register_blueprint(agents.blueprint(name, agent))
+    app.cli.add_command(doctor)
     app.register_blueprint(models.bp)
     if settings.has_playground:
         page = playground.blueprint(status.WHAT, model=settings.default_model, trace=True, audio_hz=settings.audio_hz)
         app.register_blueprint(page)
+    app.register_blueprint(openapi.blueprint())
     app.register_blueprint(status.bp)
     app.register_blueprint(status.health_bp)
     return app

@@ -19,7 +19,7 @@ log = logging.getLogger("custom_llm")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 OPEN_TO_ALL = frozenset({"health.health", "playground.page", "playground.file"})
 """The endpoints that need no key."""
-PASSED_THROUGH = frozenset({"chat", "models", "playground", "status"})
+PASSED_THROUGH = frozenset({"chat", "models", "openapi", "playground", "status"})
 """The blueprints that a caller may use with a key of the upstream's own; all else is ours to protect."""
 
 

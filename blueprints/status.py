@@ -16,6 +16,8 @@ WHAT = {
     "/rag/chat/completions": "the language model, told what the documents say",
     "/audio/chat/completions": "the language model, spoken, or a recording",
     "/playground": "a page to talk to all of them",
+    "/docs": "a page that describes them",
+    "/openapi.json": "the same for machines",
     "/models": "the models that can be asked",
     "/health": "alive",
     "/ready": "can serve",
