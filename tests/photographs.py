@@ -21,13 +21,17 @@ _QUESTIONS = {
 
 def photograph(person: Reader, name: str, path: Path) -> None:
     """Have a conversation about the bundled documents, the second answer spoken or looked into; take a picture."""
+    person.choose(_SPOKEN)
+    person.say("Hello!", until="streaming")  # the first words of a process take longer
+    person.open()
     first, second = _QUESTIONS[name]
     person.choose(_WRITTEN)
     person.say(first)
     if name == "en":
         person.choose(_SPOKEN)
         turn = person.say(second, until="streaming")
-        turn.locator(".word.lit").nth(9).wait_for()
+        turn.locator(".word.lit").nth(12).wait_for()
+        person.page.locator("#level:not([style*='(0)']):not([style*='(0.0'])").wait_for()
     else:
         person.say(second)
         person.tab("events").locator(".event").nth(3).click()

@@ -186,8 +186,8 @@ const TEXTS = {
   ],
   need_key: ["This server wants a key.", "这个服务要密钥。"],
   need_key_about: [
-    "Enter one of SERVER_API_KEYS, or LLM_API_KEY, from the server's .env.",
-    "请输入服务端 .env 里 SERVER_API_KEYS 中的一个，或 LLM_API_KEY。",
+    "Enter one of SERVER_API_KEYS, or LLM_API_KEY, from the server's .env; where it has neither, your LLM's own key.",
+    "请输入服务端 .env 里 SERVER_API_KEYS 中的一个，或 LLM_API_KEY；如果两者都没有，就输入你自己的大模型密钥。",
   ],
   enter_key: ["Enter the key", "输入密钥"],
   http_failed: ["The server answered {status}.", "服务返回了 {status}。"],
