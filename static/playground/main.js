@@ -419,6 +419,6 @@ find("form").replaceChildren(...FORMS.map(([value, name]) => el("option", { valu
 if (!settings.session) newSession();
 listen();
 speak(settings.language);
-find("message").focus();
+if (matchMedia("(min-width: 821px)").matches) find("message").focus(); // on a phone it would open the keyboard
 connect().finally(() => performance.mark("usable"));
 document.documentElement.dataset.ready = "true";
