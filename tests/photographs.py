@@ -12,7 +12,7 @@ PICTURES: dict[str, dict[str, Any]] = {
 }
 LIMIT = 150_000  # bytes a picture
 
-_RAG = "/rag/chat/completions"
+_WRITTEN, _SPOKEN = "/rag/chat/completions", "/rag/audio/chat/completions"
 _QUESTIONS = {
     "en": ("How do I connect a real LLM?", "What happens when I interrupt?"),
     "zh": ("怎么接入真正的大模型？", "打断智能体会怎么样？"),
@@ -20,11 +20,20 @@ _QUESTIONS = {
 
 
 def photograph(person: Reader, name: str, path: Path) -> None:
-    """Have a conversation about the bundled documents, and take a picture of it."""
-    person.choose(_RAG)
-    for question in _QUESTIONS[name]:
-        person.say(question)
-    if name == "zh":
+    """Have a conversation about the bundled documents, the second answer spoken or looked into; take a picture."""
+    person.choose(_SPOKEN)
+    person.say("Hello!", until="streaming")  # the first words of a process take longer
+    person.open()
+    first, second = _QUESTIONS[name]
+    person.choose(_WRITTEN)
+    person.say(first)
+    if name == "en":
+        person.choose(_SPOKEN)
+        turn = person.say(second, until="streaming")
+        turn.locator(".word.lit").nth(12).wait_for()
+        person.page.locator("#level:not([style*='(0)']):not([style*='(0.0'])").wait_for()
+    else:
+        person.say(second)
         person.tab("events").locator(".event").nth(3).click()
     person.page.locator("#message").focus()
     person.page.mouse.move(0, 0)

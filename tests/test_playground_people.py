@@ -207,6 +207,9 @@ class TestPhone:
         endless = "https://example.com/" + "a" * 300
         script.say(*stream(*spoken("Hello ", endless), finish={**STOP, "trace": TRACE}))
         with reader(browser, _scripted[0], language, viewport=PHONE, is_mobile=True, has_touch=True) as person:
+            expect(person.page.locator("h1")).to_be_in_viewport(ratio=1)
+            expect(person.page.locator("#tries button").first).to_be_in_viewport(ratio=1)
+            expect(person.page.locator("#composer")).to_be_in_viewport(ratio=1)
             person.choose(VOICE)
             person.say(endless)
             for name in ("events", "sources", "copy", "turn"):

@@ -107,8 +107,9 @@ class TestTimeline:
         last = person.page.locator("#last-turns button")
 
         expect(last).to_have_count(8)
-        last.first.click()
+        last.first.press("Enter")
 
+        expect(last.first).to_be_focused()
         expect(person.page.locator("#turn-title")).to_contain_text("Turn 3")
         expect(last.first).to_have_attribute("aria-pressed", "true")
         expect(person.page.locator(".turn.selected .said")).to_have_text("Answer 2.")
@@ -290,6 +291,20 @@ class TestSources:
         expect(calls.first).to_contain_text('"is": 2')
         expect(calls.nth(1)).to_contain_text("weather 900 ms · failed")
         expect(calls.nth(1)).to_contain_text('"city": "Ulm"')
+
+    def test_what_was_opened_stays_open_while_another_answer_comes(self, person: Reader, script: Script) -> None:
+        passages = [{"title": "Ports", "text": "The default port is 8000."}]
+        script.say(*stream(text("8000."), finish={**STOP, "trace": {"passages": passages}}))
+        person.say("Which port?")
+        script.say(*stream(*[step for place in range(8) for step in (text(f"{place} "), 0.1)]))
+        person.say("Count", until="streaming")
+        person.page.locator(".turn .facts").first.click()
+        panel = person.tab("sources")
+
+        panel.locator("summary").click()
+
+        expect(person.page.locator(".turn").nth(1)).to_have_attribute("data-state", "done")
+        expect(panel.locator(".quote")).to_be_visible()
 
     def test_the_server_is_asked_for_them_where_it_offers_them(self, person: Reader, script: Script) -> None:
         offered = person.page.evaluate("async () => (await (await fetch('/playground/endpoints')).json()).trace")

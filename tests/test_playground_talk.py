@@ -256,6 +256,20 @@ class TestKey:
             expect(person.page.locator("#banner")).to_contain_text("The key is wrong")
             person.expect_complaint("401")
 
+    def test_one_that_the_server_passes_on_is_asked_for_too(self, browser: Browser, upstream: ScriptedUpstream) -> None:
+        with running_server(LLM_BASE_URL=upstream.url) as server, reader(browser, server.url) as person:
+            expect(person.page.locator("#banner")).to_contain_text("This server wants a key.")
+            person.set(key="sk-own", model="m")
+            turn = person.say("Hi")
+            person.choose("/audio/chat/completions")
+            refused = person.say("Say it", until="failed")
+
+            assert said(turn) == "Hello there."
+            assert upstream.wait_for(1).headers["authorization"] == "Bearer sk-own"
+            expect(refused).to_contain_text("This endpoint needs SERVER_API_KEYS or LLM_API_KEY to be set.")
+            expect(person.page.locator("#banner")).to_be_hidden()
+            person.expect_complaint("401")
+
     def test_it_is_kept_in_this_tab_only(self, caller: Reader) -> None:
         caller.open()
         expect(caller.page.locator("#banner")).to_be_hidden()

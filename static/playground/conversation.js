@@ -106,8 +106,9 @@ function mending({ error, requestId }) {
   const { status, code, message, kind } = error;
   if (kind === "gone") return [t("gone"), t("gone_about", { origin: location.origin })];
   if (kind === "cut") return [t("cut_off"), t("gone_about", { origin: location.origin })];
-  if (status === 401) return [t(kind === "need_key" ? "need_key" : "wrong_key"), t("wrong_key_about")];
+  if (status === 401 && code !== "not_configured") return [t(kind), t(`${kind}_about`)];
   const first = status ? t("http_failed", { status }) : t("stream_failed");
+  if (status === 401) return [first, message];
   const mend = isText(`mend_${status}`)
     ? `mend_${status}`
     : status >= 502 || /^upstream/.test(code ?? "") ? "mend_502" : status >= 500 || !status ? "mend_500" : "mend_400";

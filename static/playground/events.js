@@ -73,7 +73,8 @@ function drawRows() {
 }
 
 /** Return what an event says, without what all of them say. */
-function brief({ json, raw }) {
+function brief({ data, raw }) {
+  const json = jsonOf(data);
   const choice = json?.choices?.[0];
   const said = json?.error ?? (json?.usage && !choice ? json.usage : choice && { ...choice.delta });
   if (!said) return raw.replace(/^data: /, "").slice(0, 160);
@@ -89,7 +90,17 @@ function open(event, draws = false) {
   find("event-title").textContent = event ? `${t("event_open", { n: event.n })} · ${kindsOf(event)}` : t("event_pick");
   const full = find("event-full");
   full.hidden = !event;
-  if (event) full.textContent = event.json ? JSON.stringify(event.json, shorten, 2) : event.raw;
+  const json = event && jsonOf(event.data);
+  if (event) full.textContent = json ? JSON.stringify(json, shorten, 2) : event.raw;
+}
+
+/** Return an event's JSON, if it is any; it is not kept for all of them. */
+function jsonOf(data) {
+  try {
+    return JSON.parse(data);
+  } catch {
+    return null;
+  }
 }
 
 function shorten(key, value) {

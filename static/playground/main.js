@@ -35,14 +35,18 @@ const authorization = () => (settings.key ? { Authorization: `Bearer ${settings.
 async function connect() {
   try {
     const response = await fetch(urlOf("playground/endpoints"), { headers: authorization(), cache: "no-store" });
-    if (response.status === 401) return warn(settings.key ? "wrong_key" : "need_key");
-    if (!response.ok) return warn("http", { status: response.status });
+    if (!response.ok) return warnOf(errorOf(await bodyOf(response), response.status));
     info = await response.json();
   } catch {
     return warn("gone");
   }
   warn(null);
   drawInfo();
+}
+
+function warnOf({ status, code, message }) {
+  if (status !== 401 || code === "not_configured") warn("http", { status, message });
+  else warn(settings.key ? "wrong_key" : "need_key");
 }
 
 let warned = null;
@@ -53,7 +57,7 @@ function warn(what, values = {}) {
   if (!what) return;
   const wantsKey = what === "wrong_key" || what === "need_key";
   find("banner-what").textContent = what === "http" ? t("http_failed", values) : t(what);
-  find("banner-mend").textContent = isText(`${what}_about`) ? t(`${what}_about`, { origin: location.origin }) : "";
+  find("banner-mend").textContent = isText(`${what}_about`) ? t(`${what}_about`, { origin: location.origin }) : values.message;
   find("banner-do").textContent = t(wantsKey ? "enter_key" : "retry");
 }
 
@@ -161,9 +165,9 @@ async function ask(turn) {
 const bodyOf = (response) => response.json().catch(() => null);
 
 function refuse(turn, body, status) {
-  const kind = status === 401 && !settings.key ? "need_key" : null;
-  turn.fail({ ...errorOf(body, status), kind });
-  if (status === 401) warn(kind ?? "wrong_key");
+  const error = errorOf(body, status);
+  turn.fail({ ...error, kind: settings.key ? "wrong_key" : "need_key" });
+  if (status === 401 && error.code !== "not_configured") warnOf(error);
 }
 
 /** Remember an endpoint's rate of audio, where the server has told it. */
@@ -415,6 +419,6 @@ find("form").replaceChildren(...FORMS.map(([value, name]) => el("option", { valu
 if (!settings.session) newSession();
 listen();
 speak(settings.language);
-find("message").focus();
+if (matchMedia("(min-width: 821px)").matches) find("message").focus(); // on a phone it would open the keyboard
 connect().finally(() => performance.mark("usable"));
 document.documentElement.dataset.ready = "true";

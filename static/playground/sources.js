@@ -1,9 +1,15 @@
 // What an answer was made from: the passages that were retrieved, and the tools that were called.
 
 import { el, find } from "./dom.js";
-import { t } from "./texts.js";
+import { languageNow, t } from "./texts.js";
+
+let drawn = "";
 
 export function drawSources(turn) {
+  // what the reader has opened stays open: it is drawn anew only where there is something new
+  const now = [languageNow(), turn?.number, Boolean(turn?.trace), JSON.stringify(turn?.calls)].join();
+  if (now === drawn) return;
+  drawn = now;
   const passages = turn?.trace?.passages ?? [];
   const calls = [...(turn?.trace?.tools ?? []), ...(turn?.calls ?? []).map((call) => ({ ...call, isForEngine: true }))];
   find("sources-none").textContent = t(turn ? "no_trace" : "none_yet");

@@ -186,8 +186,8 @@ const TEXTS = {
   ],
   need_key: ["This server wants a key.", "这个服务要密钥。"],
   need_key_about: [
-    "Enter one of SERVER_API_KEYS, or LLM_API_KEY, from the server's .env.",
-    "请输入服务端 .env 里 SERVER_API_KEYS 中的一个，或 LLM_API_KEY。",
+    "Enter one of SERVER_API_KEYS, or LLM_API_KEY, from the server's .env; where it has neither, your LLM's own key.",
+    "请输入服务端 .env 里 SERVER_API_KEYS 中的一个，或 LLM_API_KEY；如果两者都没有，就输入你自己的大模型密钥。",
   ],
   enter_key: ["Enter the key", "输入密钥"],
   http_failed: ["The server answered {status}.", "服务返回了 {status}。"],
@@ -197,6 +197,7 @@ const TEXTS = {
   mend_404: ["This endpoint is not there any more; load the page again.", "这个端点已经不在了，请重新加载页面。"],
   mend_429: ["Too many requests: wait a little, then try again.", "请求太多：稍等一会儿再试。"],
   mend_500: ["The server's log says why; look for {id}.", "原因在服务端日志里，请查找 {id}。"],
+  mend_503: ["It is busy, or about to end: wait a little, then try again.", "它正忙，或者即将关闭：稍等一会儿再试。"],
   mend_502: [
     "The language model behind the server failed: check LLM_BASE_URL, LLM_API_KEY and LLM_MODEL.",
     "服务后面的大模型出错了：请检查 LLM_BASE_URL、LLM_API_KEY 和 LLM_MODEL。",

@@ -156,7 +156,9 @@ function verdicts(turn) {
 function drawLast(turn, turns, select) {
   const last = turns.slice(-SHOWN_TURNS);
   const longest = Math.max(...last.map(spanOf));
-  find("last-turns").replaceChildren(
+  const list = find("last-turns");
+  const focused = last.find(({ number }) => document.activeElement === list.querySelector(`[data-turn="${number}"]`));
+  list.replaceChildren(
     ...last.map((each) => {
       const x = (ms) => (Math.min(ms, longest) / longest) * 200;
       const { marks } = each;
@@ -167,9 +169,10 @@ function drawLast(turn, turns, select) {
       for (const name of ["first_sentence", "first_audio"])
         if (marks[name] !== undefined) bars.append(svg("rect", { class: `mark ${name}`, x: x(marks[name]), y: 0, width: 2, height: 12 }));
       const ms = marks.first_audio ?? marks.first_sentence ?? marks.first_byte;
-      return el("li", {}, el("button", { type: "button", "aria-pressed": String(each === turn), onclick: () => select(each) },
+      return el("li", {}, el("button", { type: "button", "data-turn": each.number, "aria-pressed": String(each === turn), onclick: () => select(each) },
         el("span", { class: "number" }, t("turn", { n: each.number })), bars,
         el("span", { class: "ms" }, each.error ? t("state_failed") : ms === undefined ? "…" : `${Math.round(ms)} ms`)));
     }),
   );
+  if (focused) list.querySelector(`[data-turn="${focused.number}"]`).focus();
 }

@@ -15,7 +15,7 @@ export class Turn {
     this.startedAt = performance.now();
     this.marks = {}; // ms from the request: headers, first_byte, first_sentence, first_audio, end
     this.chunks = []; // {at, gap, kind, size}: the events that said something
-    this.events = []; // {n, at, gap, kinds, raw, json}
+    this.events = []; // {n, at, gap, kinds, raw, data}
     this.dropped = 0;
     this.text = "";
     this.words = []; // {text, start_ts, end_ts}
@@ -137,7 +137,7 @@ export class Turn {
     }
     const gap = since - (this.events.at(-1)?.at ?? 0);
     if (this.events.length >= KEPT_EVENTS) this.dropped++;
-    else this.events.push({ n: this.events.length + 1, at: since, gap, kinds, raw: event.raw, json: event.json });
+    else this.events.push({ n: this.events.length + 1, at: since, gap, kinds, raw: event.raw, data: event.data });
   }
 
   /** Note that no more will come: "end", "cut", or "stopped". */
