@@ -56,7 +56,7 @@ class Speaker:
         self._saying: _Saying | None = None
         self._work: Aside[None] | None = None
         self._is_complete = False
-        self._has_begun = False
+        self._last = "  "  # the last character that was shown, and the last of its piece
 
     def hear(self, text: str) -> None:
         """Take more of the reply."""
@@ -95,10 +95,17 @@ class Speaker:
         while self._unheard and not self._sentences:
             text = self._unheard.popleft()
             for piece in self._cutter.end() if text is None else self._cutter.feed(text):
-                said = wording(piece if self._has_begun or self._verbatim else piece.lstrip(), verbatim=self._verbatim)
-                self._has_begun = self._has_begun or bool(said.shown)
+                said = wording(piece if self._verbatim else self._joined(piece), verbatim=self._verbatim)
                 if said.shown:
+                    self._last = said.shown[-1] + piece[-1]
                     self._sentences.append(said)
+
+    def _joined(self, piece: str) -> str:
+        """Return a piece with the white space that parts it from the one before: it may stand at that one's end."""
+        if self._last[0].isspace():
+            return piece.lstrip()
+        is_parted = self._last[1].isspace() and self._last[0].isascii()
+        return f" {piece}" if is_parted and not piece[:1].isspace() else piece
 
     def _start_next(self) -> bool:
         """Begin a sentence, if there is one and it is time; tell whether there may be more to do at once."""
