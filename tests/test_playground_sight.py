@@ -12,7 +12,7 @@ import pytest
 from browser import CHINESE, NEEDS_CHROMIUM, Reader, chromium, reader, said
 from playwright.sync_api import Browser, expect
 from readme import ENGLISH as README
-from running_server import KEY, RunningServer, clean_environment
+from running_server import KEY, RunningServer, clean_environment, running_server
 from scripted_page import TEXT, VOICE, Script, Step, scripted_page, sound, stream, tone
 from scripted_upstream import DONE, ROLE, STOP, ScriptedUpstream, chunk, event
 
@@ -22,6 +22,13 @@ pytestmark = NEEDS_CHROMIUM
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[RunningServer]:
+    """The server as it starts with no settings at all."""
+    with running_server() as running:
         yield running
 
 
@@ -311,6 +318,17 @@ class TestSources:
 
         expect(person.page.locator(".turn").nth(1)).to_have_attribute("data-state", "done")
         expect(panel.locator(".quote")).to_be_visible()
+
+    def test_the_server_tells_what_it_has_found_in_its_documents(self, browser: Browser, demo: RunningServer) -> None:
+        with reader(browser, demo.url) as person:
+            person.choose("/rag/chat/completions")
+            person.say("How do I connect a real LLM?")
+            timed = person.page.locator("#steps").inner_text()
+            passage = person.tab("sources").locator("#passages li").first
+
+            expect(passage).to_contain_text("Connecting a real LLM · server.en.md")
+            expect(passage).to_contain_text(re.compile(r"score \d+\.\d\d"))
+            assert re.search(r"looking up\t–\t[\d.]+ ms", timed), timed
 
     def test_the_server_is_asked_for_them_where_it_offers_them(self, person: Reader, script: Script) -> None:
         offered = person.page.evaluate("async () => (await (await fetch('/playground/endpoints')).json()).trace")
