@@ -99,6 +99,8 @@ class Speaker:
                 if said.shown:
                     self._last = said.shown[-1] + piece[-1]
                     self._sentences.append(said)
+                elif piece.isspace():
+                    self._last = self._last[0] + piece[-1]
 
     def _joined(self, piece: str) -> str:
         """Return a piece with the white space that parts it from the one before: it may stand at that one's end."""

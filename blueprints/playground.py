@@ -101,7 +101,7 @@ def _endpoints(rules: Iterable[Rule], about: Mapping[str, str]) -> list[dict[str
             "audio": "audio" in path.split("/"),
             "about": _about(path, about),
         }
-        for path in sorted(paths, key=lambda path: (path.count("/"), paths.index(path)))
+        for path in paths
         if "v1" not in path.split("/") and "<" not in path
     ]
 

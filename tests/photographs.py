@@ -34,7 +34,9 @@ def photograph(person: Reader, name: str, path: Path) -> None:
         person.page.locator("#level:not([style*='(0)']):not([style*='(0.0'])").wait_for()
     else:
         person.say(second)
-        person.tab("events").locator(".event").nth(3).click()
+        passages = person.tab("sources").locator("summary")
+        passages.nth(0).click()
+        passages.nth(1).click()
     person.page.locator("#message").focus()
     person.page.mouse.move(0, 0)
     person.page.screenshot(path=path, animations="disabled")

@@ -130,10 +130,9 @@ class TestAccess:
         assert {demo.get(path).status for path in paths} == {405}, "they are asked with POST"
         assert all(each.keys() == {"name", "path", "audio", "about"} for each in said["endpoints"])
         names = [each["name"] for each in said["endpoints"]]
-        assert names[:3] == ["chat", "audio", "rag"]
-        assert len(set(names)) == len(names)
-        assert {"rag/audio", "echo", "echo/audio"} <= set(names)
-        assert all(each["audio"] == ("audio" in each["name"]) for each in said["endpoints"])
+        assert names[:4] == ["chat", "audio", "rag", "rag/audio"]
+        assert names[4::2] == [name.removesuffix("/audio") for name in names[5::2]], "an agent is told beside its voice"
+        assert [each["audio"] for each in said["endpoints"]] == [name.endswith("audio") for name in names]
         assert all(each["about"] for each in said["endpoints"])
 
     def test_a_caller_with_a_key_of_their_own_is_told_too(self, passing_through: RunningServer) -> None:

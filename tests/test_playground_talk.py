@@ -302,6 +302,18 @@ class TestFailure:
         person.expect_complaint("ERR_CONNECTION_REFUSED")
         someone.__exit__(None, None, None)
 
+    def test_a_server_that_has_come_back_is_talked_to_again(self, person: Reader) -> None:
+        person.context.set_offline(True)
+        person.say("Hi", until="failed")
+        expect(person.page.locator("#banner")).to_be_visible()
+        person.context.set_offline(False)
+
+        turn = person.say("Hi again")
+
+        assert said(turn) == "Hello."
+        expect(person.page.locator("#banner")).to_be_hidden()
+        person.expect_complaint("ERR_INTERNET_DISCONNECTED")
+
     def test_a_refusal_is_shown_with_how_to_mend_it_and_is_not_remembered(self, person: Reader, script: Script) -> None:
         script.say(event(fails(502, "The model is busy."))[6:], status=502, content_type="application/json")
         turn = person.say("Hi", until="failed")

@@ -6,18 +6,18 @@ import { drawEvents, drawKinds, listenToEvents, redrawEvents } from "./events.js
 import { listenToSettings, newSession, openSettings, settings, store } from "./settings.js";
 import { FORMS, notesOn, snippet } from "./snippets.js";
 import { Playback, unlock } from "./sound.js";
+import { authorization, bodyOf, connect, drawEndpoints, endpoint, info, urlOf, warn, warnOf, warned } from "./server.js";
 import { drawSources } from "./sources.js";
+import { listenToTabs, tabNow } from "./tabs.js";
 import { chooseLanguage, isText, languageNow, t } from "./texts.js";
 import { drawTimeline, showChunk } from "./timeline.js";
 import { Turn, errorOf } from "./turn.js";
 import { CutOff, readEvents } from "./wire.js";
 
-const BASE = new URL(".", location.href); // the page may lie behind a proxy's path
 const KEPT_TURNS = 50;
 const INSPECT_MS = 200; // between two drawings of a turn that goes on
 const TRIES = { chat: ["try_1", "try_2"], other: ["try_1", "try_2", "try_3"] };
 
-let info = null; // what /playground/endpoints said
 let turns = [];
 let selected = null;
 let remembered = 0; // turns of this conversation are those from here on
@@ -26,47 +26,14 @@ const bubbles = new Map();
 const audioHz = new Map(); // by an endpoint's path, once an answer has told it
 
 const current = () => turns.find((turn) => turn.isActive) ?? null;
-const endpoint = () => info?.endpoints.find(({ path }) => path === find("endpoint").value) ?? { name: "chat", path: "/chat/completions" };
-const urlOf = (path) => new URL(path.replace(/^\//, ""), BASE).href;
-const authorization = () => (settings.key ? { Authorization: `Bearer ${settings.key}` } : {});
 
-// What the server is
-
-async function connect() {
-  try {
-    const response = await fetch(urlOf("playground/endpoints"), { headers: authorization(), cache: "no-store" });
-    if (!response.ok) return warnOf(errorOf(await bodyOf(response), response.status));
-    info = await response.json();
-  } catch {
-    return warn("gone");
-  }
-  warn(null);
+async function meet() {
+  await connect();
   drawInfo();
 }
 
-function warnOf({ status, code, message }) {
-  if (status !== 401 || code === "not_configured") warn("http", { status, message });
-  else warn(settings.key ? "wrong_key" : "need_key");
-}
-
-let warned = null;
-
-function warn(what, values = {}) {
-  warned = what && { what, values };
-  find("banner").hidden = !what;
-  if (!what) return;
-  const wantsKey = what === "wrong_key" || what === "need_key";
-  find("banner-what").textContent = what === "http" ? t("http_failed", values) : t(what);
-  find("banner-mend").textContent = isText(`${what}_about`) ? t(`${what}_about`, { origin: location.origin }) : values.message;
-  find("banner-do").textContent = t(wantsKey ? "enter_key" : "retry");
-}
-
 function drawInfo() {
-  const select = find("endpoint");
-  const wanted = settings.endpoint || select.value;
-  select.replaceChildren(...(info?.endpoints ?? []).map(({ name, path }) => el("option", { value: path }, name)));
-  if (info?.endpoints.some(({ path }) => path === wanted)) select.value = wanted;
-  find("demo").hidden = find("demo-about").hidden = !info?.demo;
+  drawEndpoints();
   drawEndpoint();
 }
 
@@ -104,7 +71,7 @@ async function send(text) {
   const question = text.trim();
   if (!question) return;
   stop();
-  if (!info) await connect();
+  if (!info || warned) await meet();
   if (warned) return find("banner-do").focus();
   const to = endpoint();
   const hz = audioHz.get(to.path) ?? info.audio_hz ?? 16000;
@@ -161,8 +128,6 @@ async function ask(turn) {
   if (!turn.isActive) ended(turn);
   animate();
 }
-
-const bodyOf = (response) => response.json().catch(() => null);
 
 function refuse(turn, body, status) {
   const error = errorOf(body, status);
@@ -284,24 +249,11 @@ function select(turn) {
   drawPlayer(current());
 }
 
-const TABS = ["turn", "events", "sources", "copy"];
-const tabNow = () => TABS.find((name) => find(`tab-${name}`).ariaSelected === "true");
-
 function inspect() {
   const tab = tabNow();
   if (tab === "turn") drawTimeline(selected, turns, select);
   else if (tab === "events") drawEvents(selected);
   else if (tab === "sources") drawSources(selected);
-}
-
-function openTab(name) {
-  for (const each of TABS) {
-    const isOpen = each === name;
-    find(`tab-${each}`).ariaSelected = String(isOpen);
-    find(`tab-${each}`).tabIndex = isOpen ? 0 : -1;
-    find(`panel-${each}`).hidden = !isOpen;
-  }
-  inspect();
 }
 
 function drawSnippet() {
@@ -383,7 +335,7 @@ function listen() {
   });
   find("banner-do").addEventListener("click", () => {
     if (warned?.what === "wrong_key" || warned?.what === "need_key") openSettings(info, "key");
-    else connect();
+    else meet();
   });
   find("endpoint").addEventListener("change", () => {
     store({ endpoint: find("endpoint").value });
@@ -393,25 +345,10 @@ function listen() {
   find("scrub").addEventListener("input", () => showChunk(selected));
   find("form").addEventListener("change", drawSnippet);
   find("copy").addEventListener("click", copy);
-  listenToTabs();
+  listenToTabs(inspect);
   listenToEvents();
   listenToSettings(() => {
-    drawSnippet();
-    connect();
-  });
-}
-
-function listenToTabs() {
-  for (const name of TABS) find(`tab-${name}`).addEventListener("click", () => openTab(name));
-  find("tabs").addEventListener("keydown", (event) => {
-    const steps = { ArrowRight: 1, ArrowLeft: -1, Home: -TABS.length, End: TABS.length };
-    if (!(event.key in steps)) return;
-    event.preventDefault();
-    const place = TABS.indexOf(tabNow()) + steps[event.key];
-    const name =
-      event.key === "Home" ? TABS[0] : event.key === "End" ? TABS.at(-1) : TABS[(place + TABS.length) % TABS.length];
-    openTab(name);
-    find(`tab-${name}`).focus();
+    meet();
   });
 }
 
@@ -420,5 +357,5 @@ if (!settings.session) newSession();
 listen();
 speak(settings.language);
 if (matchMedia("(min-width: 821px)").matches) find("message").focus(); // on a phone it would open the keyboard
-connect().finally(() => performance.mark("usable"));
+meet().finally(() => performance.mark("usable"));
 document.documentElement.dataset.ready = "true";

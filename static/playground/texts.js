@@ -3,7 +3,7 @@
 const TEXTS = {
   title: ["Playground", "试用台"],
   new: ["New conversation", "新对话"],
-  endpoint: ["Endpoint", "端点"],
+  endpoint: ["Endpoint", "接口"],
   settings: ["Settings", "设置"],
   conversation: ["Conversation", "对话"],
   inspector: ["What happened", "过程"],
@@ -194,7 +194,7 @@ const TEXTS = {
   stream_failed: ["The answer failed.", "回答失败了。"],
   cut_off: ["The connection broke before the answer ended.", "回答还没结束，连接就断了。"],
   mend_400: ["Look at the request in “Copy as”, and at the settings.", "请检查“复制为”里的请求，以及设置。"],
-  mend_404: ["This endpoint is not there any more; load the page again.", "这个端点已经不在了，请重新加载页面。"],
+  mend_404: ["This endpoint is not there any more; load the page again.", "这个接口已经不在了，请重新加载页面。"],
   mend_429: ["Too many requests: wait a little, then try again.", "请求太多：稍等一会儿再试。"],
   mend_500: ["The server's log says why; look for {id}.", "原因在服务端日志里，请查找 {id}。"],
   mend_503: ["It is busy, or about to end: wait a little, then try again.", "它正忙，或者即将关闭：稍等一会儿再试。"],
