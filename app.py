@@ -2,6 +2,7 @@
 
 import atexit
 import sys
+from pathlib import Path
 
 from flask import Flask
 
@@ -15,7 +16,8 @@ from audio.speech import Speech
 from audio.speech_server import SpeechServer
 from audio.track import Form
 from audio.voice import Voice
-from blueprints import agents, audio, chat, completions, gate, models, rag, status
+from blueprints import agents, audio, chat, completions, gate, models, openapi, playground, rag, status
+from doctor.command import command as doctor
 from environment import announce, load_or_exit
 from knowledge.commands import Look, knowledge_commands
 from knowledge.grounding import reference
@@ -35,6 +37,9 @@ from turns.turn import Model, Service
 from upstream.call import Limits
 from upstream.client import Upstream
 from upstream.demo.model import DemoModel
+
+EXAMPLES = Path(__file__).parent / "examples" / "agents"
+"""The agents that come with the demo, so that everything can be tried before anything is set."""
 
 
 def main() -> None:
@@ -78,6 +83,8 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
         library=library,
         tools=[tools[name] for name in sorted(settings.tools & tools.keys())],
         tool_rules=_tool_rules(settings),
+        traces=settings.has_playground,
+        notes_interruptions=settings.interruption_note,
         repeats_audio_id=settings.audio_id == "every",
     )
     app.extensions["streams"] = Streams(settings.max_streams)
@@ -101,10 +108,16 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
             settings.knowledge_place,
         )
         app.cli.add_command(knowledge_commands(look))
-    if settings.agents_dir:
-        for name, agent in load_agents(settings.agents_dir, agents.RESERVED).items():
+    if agents_dir := settings.agents_dir or (EXAMPLES if settings.is_demo else None):
+        app.extensions["agents_dir"] = agents_dir
+        for name, agent in load_agents(agents_dir, agents.RESERVED).items():
             app.register_blueprint(agents.blueprint(name, agent))
+    app.cli.add_command(doctor)
     app.register_blueprint(models.bp)
+    if settings.has_playground:
+        page = playground.blueprint(status.WHAT, model=settings.default_model, trace=True, audio_hz=settings.audio_hz)
+        app.register_blueprint(page)
+    app.register_blueprint(openapi.blueprint())
     app.register_blueprint(status.bp)
     app.register_blueprint(status.health_bp)
     return app

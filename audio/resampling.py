@@ -6,6 +6,8 @@ from turns.pool import beside_the_hub
 
 # 0.3 ms of work for each second of sound: more than this goes beside the event loop
 _POOL_ABOVE = 100_000  # bytes
+# a stream keeps ten bytes for each sample of the largest piece that it was ever given: a megabyte for a sentence
+_BLOCK = 4096  # samples
 
 
 class Resampler:
@@ -48,7 +50,9 @@ def _resample(stream: Any, pcm: bytes, last: bool) -> bytes:
     import numpy
 
     samples = numpy.frombuffer(pcm, "<i2").astype(numpy.float32)
-    resampled = stream.resample_chunk(samples, last=last)
+    parts = [stream.resample_chunk(samples[at : at + _BLOCK]) for at in range(0, len(samples), _BLOCK)]
     if last:
+        parts.append(stream.resample_chunk(samples[:0], last=True))
         stream.clear()
+    resampled = numpy.concatenate(parts) if parts else samples
     return bytes(numpy.clip(numpy.rint(resampled), -32768, 32767).astype("<i2").tobytes())

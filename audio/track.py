@@ -13,6 +13,8 @@ EXPIRES_S = 3600
 """How long OpenAI keeps the sound of an answer that is not streamed, in seconds; clients expect to be told."""
 _AT_ONCE = 50
 """Deltas that are made in one go, so that a long recording, unpaced, leaves others their turn."""
+_TOGETHER_MS = 200
+"""Chunks that go together once the lead is there: each wake-up costs more than the chunk that it sends."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class Form:
     def chunk_bytes(self) -> int:
         """Return the size of a chunk, in bytes."""
         return self.hz * self.chunk_ms // 1000 * SAMPLE_BYTES
+
+    @property
+    def rest_ms(self) -> int:
+        """Return how long a chunk that could go waits for others to go with it: the lead shrinks by a quarter at most."""
+        together = min(_TOGETHER_MS, self.lead_ms // 4) // self.chunk_ms
+        return max(0, together - 1) * self.chunk_ms
 
     def ms(self, size: int) -> float:
         """Return how long so many bytes sound, in ms."""
@@ -61,6 +69,7 @@ class Track:
         self._sent_ms = 0.0
         self._notes: deque[tuple[int, str, Any]] = deque()
         self._bears_id = True
+        self._rest_s = 0.0  # for which the next chunk waits for those that can go with it
         self._origin = 0.0  # when the listener heard, or would have heard, the reply's first sample
 
     @property
@@ -101,12 +110,16 @@ class Track:
             return inf
         if self.first_sent is None or not self.form.lead_ms:
             return 0.0
-        return self._heard_at() - self.form.lead_ms / 1000
+        return self._heard_at() - self.form.lead_ms / 1000 + self._rest_s
 
     def take(self) -> list[dict[str, Any]]:
         """Return the audio deltas that can be sent now."""
         deltas: list[dict[str, Any]] = []
-        while len(deltas) < _AT_ONCE and self.due <= (now := time.monotonic()):
+        while len(deltas) < _AT_ONCE:
+            if self.due > (now := time.monotonic()):
+                self._rest_s = self.form.rest_ms / 1000
+                break
+            self._rest_s = 0.0
             deltas.append(self._next(now))
         return deltas
 

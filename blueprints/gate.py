@@ -17,8 +17,9 @@ from turns.record import Record
 log = logging.getLogger("custom_llm")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-OPEN_TO_ALL = "health.health"
-PASSED_THROUGH = frozenset({"chat", "models", "status"})
+OPEN_TO_ALL = frozenset({"health.health", "playground.page", "playground.file"})
+"""The endpoints that need no key."""
+PASSED_THROUGH = frozenset({"chat", "models", "openapi", "playground", "status"})
 """The blueprints that a caller may use with a key of the upstream's own; all else is ours to protect."""
 
 
@@ -120,7 +121,7 @@ def guard(app: Flask, access: Access, origins: Origins | None = None) -> None:
         g.key = None
         if preflight := pages.preflight():
             return preflight  # a browser sends no key with it
-        if not (rule and rule.endpoint == OPEN_TO_ALL):
+        if not (rule and rule.endpoint in OPEN_TO_ALL):
             g.key = access.check(request.blueprint)
         return None
 

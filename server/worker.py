@@ -20,6 +20,7 @@ from gunicorn.http.body import ChunkedReader
 from gunicorn.workers.ggevent import GeventWorker
 
 from protocol.errors import BadRequest, Failure, ServerError, error_json
+from server.blocking import BlockingWatch
 from server.incoming import HEAD_LIMIT, REST_LIMIT, Incoming, RequestBody, TooSlow
 from turns.record import Record
 from turns.streams import Streams
@@ -177,8 +178,12 @@ class Worker(GeventWorker):
     def run(self) -> None:
         """Serve until told to end; before the last answers would be cut off, give them a proper end."""
         ended = gevent.spawn(self._end_the_last)
+        agents = self.wsgi.extensions.get("agents_dir")
+        watch = BlockingWatch(agents) if agents else None
         super().run()
         ended.kill()
+        if watch:
+            watch.close()
 
     def handle_exit(self, sig: Any, frame: Any) -> None:
         """Begin to end: go on accepting for a while, only to refuse, for balancers take a moment to notice."""

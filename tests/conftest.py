@@ -20,6 +20,7 @@ ONCE = {
     "test_benchmarks",
     "test_docs_commands",
     "test_rag_folder",
+    "test_schemathesis",
     "test_retries",
     "test_sdk",
     "test_start",
