@@ -20,7 +20,7 @@ from requests.utils import should_bypass_proxies
 
 from audio.espeak_library import EspeakUnavailable, library
 from audio.recording import BadRecording, read_recording
-from protocol.address import is_loopback
+from protocol.address import is_loopback, is_origin
 from settings import Settings
 from settings.meaning import HEADER_NAME
 from turns.redis_connections import check_redis_url
@@ -192,6 +192,8 @@ def _check_abilities(settings: Settings) -> None:
             check_redis_url(settings.redis_url)
         except ValueError as wrong:
             raise BadSetting(f"REDIS_URL {wrong}") from None
+    if not all(map(is_origin, settings.cors_origins)):
+        raise BadSetting("CORS_ORIGINS must be a list of origins such as https://shop.example, separated by commas")
     if not settings.tools <= {"time", "calculate", "search"}:
         raise BadSetting("TOOLS must be a list of time, calculate and search, separated by commas")
 

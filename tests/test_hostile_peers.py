@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from hostile import TURN, post, said
-from running_server import GUNICORN, KEY, ROOT, RunningServer, read_until, running_server, turn
+from running_server import GUNICORN, KEY, RunningServer, read_until, running_server, turn
 from scripted_upstream import BEGUN, COMPLETION, REST, Asked, ScriptedUpstream, Step, again, chunk, event, framed, reply
 from stream_rules import read_error
 
@@ -29,9 +29,9 @@ HEALTH = b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n"
 @pytest.fixture(scope="module")
 def quick(_upstream: ScriptedUpstream) -> Iterator[RunningServer]:
     """A server that waits for nobody longer than a test may."""
-    command = (*GUNICORN, "--worker-class", "quick_worker.Quick", "--keep-alive", str(IDLE_S))
+    command = (*GUNICORN, "--keep-alive", str(IDLE_S))
     settings: dict[str, Any] = {"LLM_BASE_URL": _upstream.url, "LLM_API_KEY": KEY, "WRITE_S": WRITE_S}
-    settings |= {"HEAD_S": HEAD_S, "BODY_S": BODY_S, "PYTHONPATH": ROOT / "tests"}
+    settings |= {"HEAD_S": HEAD_S, "BODY_S": BODY_S}
     with running_server(*command, **settings) as running:
         yield running
 

@@ -12,7 +12,6 @@ from protocol.openapi.schemas import Schema, ref
 from protocol.openapi.text import Text, said
 
 COMPLETIONS = "/chat/completions"
-_PLACE = re.compile(r"<(?:[^<>:]*:)?([^<>]+)>")
 
 
 class Route(NamedTuple):
@@ -103,10 +102,13 @@ _ENDPOINTS = {
 def routes(rules: Iterable[tuple[str, Collection[str]]]) -> list[Route]:
     """Return what is served by these rules, each path as Flask writes it and its methods.
 
-    What is served with and without `/v1` is one route; HEAD and OPTIONS, which all have, are none.
+    What is served with and without `/v1` is one route; HEAD and OPTIONS, which all have, are none, and neither are the
+    files of a page.
     """
     served: dict[tuple[str, str], list[str]] = {}
     for path, methods in rules:
+        if "<" in path:
+            continue
         plain = "/".join(part for part in path.split("/") if part != "v1") or "/"
         for method in sorted(set(methods) - {"HEAD", "OPTIONS"}):
             served.setdefault((plain, method), []).append(path)
@@ -126,7 +128,7 @@ def document(
     """
     paths: Schema = {}
     for route in served:
-        path = _PLACE.sub(r"{\1}", route.path)
+        path = route.path
         paths.setdefault(path, {})[route.method.lower()] = _operation(route, path)
     whole = {
         "openapi": "3.1.0",
@@ -175,17 +177,16 @@ def _optional(name: str, place: str, description: Text) -> Schema:
 
 
 def _operation(route: Route, path: str) -> Schema:
-    named = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in _names(path)]
-    parameters: list[Schema] = [*named, {"$ref": "#/components/parameters/X-Request-Id"}]
+    parameters: list[Schema] = [{"$ref": "#/components/parameters/X-Request-Id"}]
     if route.method == "POST" and path.endswith(COMPLETIONS):
         operation = _completion(path, parameters)
     else:
-        operation = _plain(path, parameters, is_file=bool(named))
+        operation = _plain(path, parameters)
         if path in _KNOWN and _KNOWN[path].is_open:
             operation["responses"].pop("401")
             operation["security"] = []
     if route.also_at:
-        operation["x-also-at"] = [_PLACE.sub(r"{\1}", each) for each in route.also_at]
+        operation["x-also-at"] = [*route.also_at]
     return {"operationId": _operation_id(route.method, path), **operation}
 
 
@@ -209,20 +210,15 @@ def _completion(path: str, parameters: list[Schema]) -> Schema:
     }
 
 
-def _plain(path: str, parameters: list[Schema], *, is_file: bool) -> Schema:
+def _plain(path: str, parameters: list[Schema]) -> Schema:
     known = _KNOWN.get(path) or _Known(Text(path, path), "*/*", {})
     if known.is_page:
         parameters = [*parameters, {"$ref": "#/components/parameters/lang"}]
     found = {"200": replied(known.summary, known.content_type, known.schema)}
-    missing = {"404": {"$ref": "#/components/responses/404"}} if is_file else {}
-    responses = {**found, **missing, **failures(asks_upstream=known.asks_upstream)}
+    responses = {**found, **failures(asks_upstream=known.asks_upstream)}
     if path == "/ready":
         responses["503"] = replied(_NOT_READY, "application/json", {"anyOf": [_DRAINING, ref("Error")]})
     return {"summary": known.summary, "parameters": parameters, "responses": responses}
-
-
-def _names(path: str) -> list[str]:
-    return re.findall(r"\{([^{}]+)\}", path)
 
 
 def _operation_id(method: str, path: str) -> str:
