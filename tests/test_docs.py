@@ -106,8 +106,8 @@ class TestCode:
         assert shown == [name for name in said if name in shown]
 
     @PAGES
-    def test_the_endpoints_are_those_that_are_served(self, page: Page) -> None:
-        rules = create_app(Settings()).url_map.iter_rules()
+    def test_the_endpoints_are_those_that_are_served(self, page: Page, tmp_path: Path) -> None:
+        rules = create_app(Settings(agents_dir=tmp_path)).url_map.iter_rules()
         served = {f"{method} {rule.rule}" for rule in rules for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
 
         said = [unquoted(name) for name, _ in page.table("`POST /chat/completions`")]
