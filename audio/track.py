@@ -37,7 +37,7 @@ class Form:
 
     @property
     def rest_ms(self) -> int:
-        """Return how long a chunk that could go waits for others to go with it: the lead shrinks by a quarter at most."""
+        """Return how long a chunk that could go waits for others to go with it: a quarter of the lead at most."""
         together = min(_TOGETHER_MS, self.lead_ms // 4) // self.chunk_ms
         return max(0, together - 1) * self.chunk_ms
 
