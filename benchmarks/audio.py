@@ -138,7 +138,7 @@ def _measure(
 ) -> Iterator[Result]:
     speaking = Endpoint.resolve(server.url.removesuffix(PATH) + SPOKEN_PATH, server.key)
     meter = Meter(pid, mock.find_process())
-    Calls(speaking, writing, mock, 4).warm_up(_WARM_S)
+    Calls(speaking, writing, mock, 4).warm_up(min(_WARM_S, arguments.seconds))
     idle_cores = None
     for number in arguments.calls:
         result = Calls(speaking, writing, mock, number).run(meter, arguments.seconds, one_core, idle_cores)

@@ -17,6 +17,7 @@ hypothesis.settings.load_profile("shared")
 # what takes longest and is the same in every Python; script/test runs it with one of them
 ONCE = {
     "test_access",
+    "test_audio_benchmark",
     "test_benchmarks",
     "test_docs_commands",
     "test_rag_folder",
