@@ -14,7 +14,7 @@ class Resampler:
     """Resample signed 16-bit little-endian mono samples, from `from_hz` to `to_hz`.
 
     What is fed may be cut anywhere, even inside a sample: the sound that comes out is the same. It comes a little
-    later than it went in, by up to 60 ms of sound, which `end` gives. To load soxr takes about 0.1 s, once.
+    later than it went in, by up to 60 ms of sound, which `end` gives. To load soxr takes about 0.1 s, once: `prepare`.
     """
 
     def __init__(self, from_hz: int, to_hz: int) -> None:
@@ -44,6 +44,13 @@ class Resampler:
         if len(pcm) > _POOL_ABOVE:
             return beside_the_hub(_resample, self._stream, pcm, last)
         return _resample(self._stream, pcm, last)
+
+
+def prepare(from_hz: int, to_hz: int) -> None:
+    """Load what the first stream of these rates would otherwise wait for."""
+    resampler = Resampler(from_hz, to_hz)
+    resampler.feed(bytes(2))
+    resampler.end()
 
 
 def _resample(stream: Any, pcm: bytes, last: bool) -> bytes:

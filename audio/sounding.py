@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from audio.recording import Recording
+from audio.resampling import prepare
 from audio.sources import recorded, relayed, simulation
 from audio.speech import Speech
 from audio.wanted import Wanted, wanted
@@ -32,6 +33,13 @@ class Sounding:
     upstream_hz: int = 24000
     waits_after_ms: float | None = None
     phrases: Mapping[Language, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Load now what the first call would wait for."""
+        if self.speech.voice is not None:
+            prepare(self.speech.voice.rate, self.speech.form.hz)
+        if self.source == "upstream":
+            prepare(self.upstream_hz, self.speech.form.hz)
 
     def speak(self, turn: Turn, written: Written) -> Answer:
         """Return what a turn says, spoken."""

@@ -1,7 +1,7 @@
 """Speak an answer as it comes: a generator of events around a generator of events."""
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
@@ -46,7 +46,8 @@ class Speech:
         """
         if self.voice is None:
             raise VoiceFailed("This server has no voice.", code="no_voice", status=503)
-        track = Track(self.form)
+        # what is not streamed is not paced: nobody would take anything off the track for more to be spoken
+        track = Track(self.form if turn.request.stream else replace(self.form, lead_ms=0))
         speaker = Speaker(turn, self.voice, track, name=wanted.voice, early_after=self.early_after, verbatim=verbatim)
         with closing(pieces), closing(speaker):
             if turn.request.stream:

@@ -41,14 +41,19 @@ class Endpoint:
             raise ConnectionError(f"{url}: {error}") from error
         return cls(host=parts.netloc, path=path, key=key, family=family, address=address)
 
-    def request(self, model: str, tag: int, *, stream: bool = True) -> bytes:
-        """Return the bytes of a request as a voice-agent engine sends it; `tag` comes back in the mock's /cancels."""
+    def request(
+        self, model: str, tag: int, *, stream: bool = True, says: str = "Hello, what can you do for me today?"
+    ) -> bytes:
+        """Return the bytes of a request as a voice-agent engine sends it, in which the caller `says` something.
+
+        `tag` comes back in what the mock tells of its streams.
+        """
         question = {
             "model": model,
             "stream": stream,
             "messages": [
-                {"role": "system", "content": "You are a helpful voice assistant. Answer briefly."},
-                {"role": "user", "content": f"Hello, what can you do for me today? ##{tag}##"},
+                {"role": "system", "content": f"You are a helpful voice assistant. Answer briefly. ##{tag}##"},
+                {"role": "user", "content": says},
             ],
             "context": {"appId": "bench", "userId": f"u{tag}", "channel": f"c{tag}"},
         }

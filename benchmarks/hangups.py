@@ -39,8 +39,15 @@ class Mock:
 
     def cancels(self) -> dict[int, int]:
         """Return by tag when each cancelled stream was dropped, in monotonic ns; MockMissing without the mock."""
+        return self._times("/cancels")
+
+    def sentences(self) -> dict[int, int]:
+        """Return by tag when the first sentence of each echo was complete, as `cancels` does."""
+        return self._times("/sentences")
+
+    def _times(self, path: str) -> dict[int, int]:
         try:
-            return {int(tag): int(at) for tag, at in (line.split() for line in self._get("/cancels").splitlines())}
+            return {int(tag): int(at) for tag, at in (line.split() for line in self._get(path).splitlines())}
         except ValueError:
             raise MockMissing(f"{self._origin} is not the mock upstream") from None
 

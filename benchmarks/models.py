@@ -3,9 +3,12 @@
 import json
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
+_ECHO = re.compile(r"echo-(\d{1,5})ms")
+_TOKEN = re.compile(r"\s*(?:[\u4e00-\u9fff]{1,2}[^\w\s]*|[^\s\u4e00-\u9fff]+)|\s+")
 _NAME = re.compile(r"bench-(\d{1,6})x(\d{1,5})ms((?:-(?:ttft\d{1,6}|stall\d{1,6}|close|crlf|usage))*)")
 _IDENTITY = {
     "id": "chatcmpl-bench00000000000000000001",
@@ -36,9 +39,14 @@ class Model:
     after: bytes
     ending: tuple[bytes, ...]
     ending_with_usage: tuple[bytes, ...]
+    text: str = ""  # of an echo
+    said: tuple[bytes, ...] = ()  # its chunks
+    sentence_end: int | None = None  # the chunk with which its first sentence is complete
 
     def chunk(self, sequence: int) -> bytes:
-        """Return content chunk `sequence` (about 280 bytes), stamped with this moment."""
+        """Return content chunk `sequence`: an echo's, or one of about 280 bytes that is stamped with this moment."""
+        if self.said:
+            return self.said[sequence]
         mark = b"%d:%d" % (sequence, time.monotonic_ns())
         if not self.framed:
             return b"%b%b%b" % (self.before, mark, self.after)
@@ -48,6 +56,7 @@ class Model:
     def completion(self) -> bytes:
         """Return the JSON that a request without `stream` gets."""
         content = f" @@0:{time.monotonic_ns()}@@ a short answer of one or two sentences, as a voice agent gives."
+        content = self.text or content
         message = {"role": "assistant", "content": content, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
         usage = {"prompt_tokens": 9, "completion_tokens": 12, "total_tokens": 21}
@@ -55,12 +64,25 @@ class Model:
         return _encode({**identity, "choices": [choice], "usage": usage})
 
 
+def model_for(question: Any) -> Model:
+    """Return the model that a request's body asks for; ValueError, LookupError or TypeError if it is none."""
+    match = _ECHO.fullmatch(question["model"])
+    if not match:
+        return read_model(question["model"])
+    text = str(question["messages"][-1]["content"])
+    tokens = _TOKEN.findall(text)
+    ends = (place for place, token in enumerate(tokens) if token.endswith(tuple(".!?。！？")))
+    bare = read_model(f"bench-{len(tokens)}x{match[1]}ms")
+    said = tuple(_framed(b"data: %b\n\n" % _chunk(bare.name, {"content": token}, None)) for token in tokens)
+    return replace(bare, text=text, said=said, sentence_end=next(ends, None))
+
+
 @lru_cache(maxsize=64)
 def read_model(name: str) -> Model:
     """Return the model of that name; ValueError if it is none of the mock's."""
     match = _NAME.fullmatch(name)
     if not match:
-        raise ValueError("model: the mock has bench-<N>x<I>ms[-ttft<D>][-stall<K>][-close][-crlf][-usage]")
+        raise ValueError("model: the mock has bench-<N>x<I>ms[-ttft<D>][-stall<K>][-close][-crlf][-usage], echo-<I>ms")
     options = dict(re.findall(r"([a-z]+)(\d*)", match[3]))
     chunks = int(match[1])
     framed = "close" not in options
@@ -68,7 +90,7 @@ def read_model(name: str) -> Model:
 
     def frame(event: bytes) -> bytes:
         event = b"data: " + event + newline
-        return b"%x\r\n%b\r\n" % (len(event), event) if framed else event
+        return _framed(event) if framed else event
 
     framing = b"Transfer-Encoding: chunked" if framed else b"Connection: close"
     before, _, after = _chunk(name, {"content": " @@mark@@"}, None).partition(b"mark")
@@ -89,6 +111,10 @@ def read_model(name: str) -> Model:
         ending=(finish, usage, *close) if "usage" in options else (finish, *close),
         ending_with_usage=(finish, usage, *close),
     )
+
+
+def _framed(event: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(event), event)
 
 
 def _encode(value: object) -> bytes:

@@ -149,14 +149,19 @@ def _check_file_limit(scenarios: Sequence[Scenario | HangUpScenario]) -> None:
         raise ValueError(f"needs {needed} open files, {allowed} are allowed: raise `ulimit -Hn` or lower --s2b-streams")
 
 
-def _describe_run(cores: Cores, rounds: int, baseline: str | None) -> str:
+def describe_machine(cores: Cores) -> str:
+    """Say when and on what was measured, in a line."""
     where = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     if cores.server is not None:
         sides = "mock upstream and client share core" if cores.one_for_both else "mock upstream on core"
         where += f"; server alone on core {cores.server}, {sides} {cores.mock}"
+    return f"{datetime.date.today()}, {where}; Python {platform.python_version()}"
+
+
+def _describe_run(cores: Cores, rounds: int, baseline: str | None) -> str:
     how = f"median (range) of {rounds} interleaved round{'s' * (rounds > 1)}"
     ratio = f"; × is the ratio to {baseline}" if baseline else ""
-    return f"{datetime.date.today()}, {where}; Python {platform.python_version()}; {how}{ratio}"
+    return f"{describe_machine(cores)}; {how}{ratio}"
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ class Server:
         return True
 
 
-def serve_project(upstream: str, folder: Path, core: int | None) -> Server:
+def serve_project(upstream: str, folder: Path, core: int | None, **settings: str) -> Server:
     """Return this project's own server, one worker, before the mock `upstream` (its base URL)."""
     port = _free_port()
     environment = {
@@ -124,6 +124,7 @@ def serve_project(upstream: str, folder: Path, core: int | None) -> Server:
         "SERVER_API_KEYS": "",  # whatever .env says
         "LLM_PROXY": "",
         "NO_PROXY": "127.0.0.1",
+        **settings,
     }
     script = PROJECT / "script" / "server"
     if not script.exists():

@@ -2,7 +2,8 @@
 
     python benchmarks/upstream.py --port 9100
 
-The model's name says what is streamed: bench-<N>x<I>ms[-ttft<D>][-stall<K>][-close][-crlf][-usage]
+The model's name says what is streamed: bench-<N>x<I>ms[-ttft<D>][-stall<K>][-close][-crlf][-usage], or echo-<I>ms: what
+the last message says, a word each I ms
 
     N content chunks, I ms apart (0: as fast as the socket takes them), each a write of its own
     -ttft<D>   wait D ms before the response's head      -stall<K>  send K chunks, then say nothing for ever
@@ -11,7 +12,8 @@ The model's name says what is streamed: bench-<N>x<I>ms[-ttft<D>][-stall<K>][-cl
 
 A chunk's content is "@@<seq>:<monotonic ns>@@", the time of its write. A request body may hold "##<tag>##", a number.
 GET /stats counts connections, streams and cancels; GET /cancels has a line "<tag> <monotonic ns>" for each stream whose
-caller left early (the last 10,000). Loopback only.
+caller left early, GET /sentences one for each echo whose first sentence was complete then (the last 10,000). Loopback
+only.
 """
 
 import argparse
@@ -30,7 +32,7 @@ if not __package__:  # run as a script: the package is found from the project's 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks.connections import Connection, Connections
-from benchmarks.models import Model, read_model
+from benchmarks.models import Model, model_for
 from benchmarks.processes import raise_file_limit
 
 _WRITES_A_TURN = 16  # of a stream without pauses, before the next stream has its turn
@@ -49,6 +51,7 @@ class Upstream:
         self._unpaced: dict[int, Connection] = {}
         self._turns = itertools.count(1)
         self._cancels: collections.deque[str] = collections.deque(maxlen=10_000)
+        self._sentences: collections.deque[str] = collections.deque(maxlen=10_000)
         self._counts = dict.fromkeys(("requests", "active", "chunks", "done", "cancelled"), 0)
 
     def serve(self) -> None:
@@ -91,6 +94,8 @@ class Upstream:
             self._answer(connection, json.dumps(self._stats()).encode())
         elif path.endswith(b"/cancels"):
             self._answer(connection, "".join(self._cancels).encode(), kind=b"text/plain")
+        elif path.endswith(b"/sentences"):
+            self._answer(connection, "".join(self._sentences).encode(), kind=b"text/plain")
         elif path.endswith(b"/models"):
             self._answer(connection, b'{"object":"list","data":[{"id":"bench-8x0ms","object":"model"}]}')
         else:
@@ -110,8 +115,8 @@ class Upstream:
         self._counts["requests"] += 1
         try:
             question = json.loads(body)
-            model = read_model(question["model"])
-        except (ValueError, KeyError, TypeError) as error:
+            model = model_for(question)
+        except (ValueError, LookupError, TypeError) as error:
             self._refuse(connection, b"400 Bad Request", f"not a request of the mock's: {error}")
             return
         if question.get("stream") is not True:
@@ -149,6 +154,8 @@ class Upstream:
             if all(self._connections.send(connection, part) for part in ending):
                 self._finish(connection, model)
             return False
+        if connection.sequence == model.sentence_end:
+            self._sentences.append(f"{connection.tag} {time.monotonic_ns()}\n")
         if not self._connections.send(connection, model.chunk(connection.sequence)):
             return False
         connection.sequence += 1
