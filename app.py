@@ -25,6 +25,7 @@ from knowledge.lookup import Lookup
 from knowledge.phrases import Phrases
 from knowledge.remote import RetrievalService
 from knowledge.source import BUNDLED, Documents, Knowledge, private_index
+from protocol.address import is_loopback
 from protocol.language import Language
 from settings import Settings
 from turns.record import configure_logging
@@ -39,7 +40,7 @@ from upstream.client import Upstream
 from upstream.demo.model import DemoModel
 
 EXAMPLES = Path(__file__).parent / "examples" / "agents"
-"""The agents that come with the demo, so that everything can be tried before anything is set."""
+"""The agents that come with the demo, so that everything can be tried on one's own machine before anything is set."""
 
 
 def main() -> None:
@@ -108,7 +109,8 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
             settings.knowledge_place,
         )
         app.cli.add_command(knowledge_commands(look))
-    if agents_dir := settings.agents_dir or (EXAMPLES if settings.is_demo else None):
+    shows_examples = settings.is_demo and is_loopback(settings.listens_on)
+    if agents_dir := settings.agents_dir or (EXAMPLES if shows_examples else None):
         app.extensions["agents_dir"] = agents_dir
         for name, agent in load_agents(agents_dir, agents.RESERVED).items():
             app.register_blueprint(agents.blueprint(name, agent))

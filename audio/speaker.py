@@ -145,12 +145,12 @@ class Speaker:
     def _finish(self, saying: _Saying) -> None:
         assert self._work
         self._put(saying)
-        duration_ms = saying.size * 1000 / (self._voice.rate * SAMPLE_BYTES)
-        self.track.note(saying.began_ms, words=list(_words(saying, duration_ms)))
-        self._said_ms = saying.began_ms + duration_ms
         self._saying, work, self._work = None, self._work, None
         work.close()
         work.result()
+        duration_ms = saying.size * 1000 / (self._voice.rate * SAMPLE_BYTES)
+        self.track.note(saying.began_ms, words=list(_words(saying, duration_ms)))
+        self._said_ms = saying.began_ms + duration_ms
 
 
 def _words(saying: _Saying, duration_ms: float) -> Iterator[dict[str, Any]]:
