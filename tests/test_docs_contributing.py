@@ -23,7 +23,7 @@ def test_every_room_is_named_and_there_are_no_others() -> None:
 
 
 def test_the_modules_that_a_request_walks_through_are_there() -> None:
-    named = set(re.findall(rf"(?<![/…])\b(?:{'|'.join(ROOMS)})/[a-z_]+\b", PAGE.text))
+    named = set(re.findall(rf"(?<![/…])\b(?:{'|'.join({*ROOMS} - {'docs'})})/[a-z_]+\b", PAGE.text))
 
     assert len(named) > 40
     assert {name for name in named if not ((ROOT / name).exists() or (ROOT / f"{name}.py").exists())} == set()
