@@ -1,7 +1,10 @@
 """The table of contents: who gets what."""
 
 import atexit
+import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flask import Flask
 
@@ -15,7 +18,7 @@ from audio.speech import Speech
 from audio.speech_server import SpeechServer
 from audio.track import Form
 from audio.voice import Voice
-from blueprints import agents, audio, chat, completions, gate, models, rag, status
+from blueprints import agents, audio, chat, completions, gate, metrics, models, rag, status
 from environment import announce, load_or_exit
 from knowledge.commands import Look, knowledge_commands
 from knowledge.grounding import reference
@@ -36,6 +39,9 @@ from upstream.call import Limits
 from upstream.client import Upstream
 from upstream.demo.model import DemoModel
 
+if TYPE_CHECKING:
+    from turns.metrics import Metrics
+
 
 def main() -> None:
     """Serve, with a plain development server: this machine only, and no debugger, whatever FLASK_DEBUG says."""
@@ -44,10 +50,10 @@ def main() -> None:
     create_app(settings).run("127.0.0.1", settings.port, debug=False)
 
 
-def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Flask:
+def create_app(settings: Settings | None = None, *, alone: bool = True) -> Flask:
     """Build the server from its settings, or from those of the environment.
 
-    With `indexes` it keeps the index of its documents itself: under gunicorn the arbiter does, for all workers.
+    Where it is `alone` it keeps the index of its documents and serves METRICS_PORT: gunicorn does, for all workers.
     """
     if settings is None:
         settings, warnings = load_or_exit()
@@ -58,7 +64,7 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's default provider
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_kb * 1024
     app.config["CALLER_NEEDS_KEY"] = not settings.is_demo or bool(settings.server_api_keys)
-    known = None if settings.is_pass_through else _knowledge(settings, indexes)
+    known = None if settings.is_pass_through else _knowledge(settings, alone)
     library = Lookup(known, settings.knowledge_passages) if known else None
     tools = {"time": current_time, "calculate": calculate} | ({"search": search_tool(library.told)} if library else {})
     keys = SessionKeys(
@@ -80,13 +86,17 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
         tool_rules=_tool_rules(settings),
         repeats_audio_id=settings.audio_id == "every",
     )
-    app.extensions["streams"] = Streams(settings.max_streams)
+    app.extensions["metrics"] = counts = _metrics(settings)
+    app.extensions["streams"] = Streams(settings.max_streams, counts.note_open if counts else None)
     app.extensions["session_keys"] = keys
     app.extensions["sessions"] = sessions = _sessions(settings)
     atexit.register(sessions.close)
     app.after_request(completions.leave)
     access = gate.Access(settings.caller_keys, settings.is_pass_through, settings.allow_pass_through)
-    gate.guard(app, access, gate.Origins(frozenset(settings.cors_origins)))
+    gate.guard(app, access, gate.Origins(frozenset(settings.cors_origins)), counts.count if counts else None)
+    app.register_blueprint(metrics.blueprint(counts, settings.metrics_key))
+    if counts and settings.metrics_port and alone:
+        metrics.serve_with(app, counts, settings.metrics_port)
     app.register_blueprint(chat.bp)
     app.extensions["sounding"] = sounding = _sounding(settings)
     app.register_blueprint(audio.blueprint(sounding))
@@ -107,7 +117,17 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
     app.register_blueprint(models.bp)
     app.register_blueprint(status.bp)
     app.register_blueprint(status.health_bp)
+    if counts:
+        counts.begin({rule.rule for rule in app.url_map.iter_rules()} | gate.NO_ENDPOINTS)
     return app
+
+
+def _metrics(settings: Settings) -> "Metrics | None":
+    if not settings.has_metrics:
+        return None
+    from turns.metrics import Metrics  # which costs memory, and time at the start
+
+    return Metrics(Path(folder) if (folder := os.environ.get("COUNTS_FOLDER")) else None)
 
 
 def _model(settings: Settings) -> Model:
@@ -126,7 +146,7 @@ def _model(settings: Settings) -> Model:
     )
 
 
-def _knowledge(settings: Settings, indexes: bool) -> Knowledge:
+def _knowledge(settings: Settings, alone: bool) -> Knowledge:
     if settings.knowledge_url:
         ca_file = str(settings.llm_ca_file) if settings.llm_ca_file else None
         timeout_s = settings.knowledge_timeout_ms / 1000
@@ -134,7 +154,7 @@ def _knowledge(settings: Settings, indexes: bool) -> Knowledge:
             settings.knowledge_url, settings.knowledge_id, settings.knowledge_key, timeout_s, ca_file
         )
     index = settings.knowledge_index or private_index()
-    return Documents(settings.knowledge_dir or BUNDLED, index, indexes=indexes)
+    return Documents(settings.knowledge_dir or BUNDLED, index, indexes=alone)
 
 
 def _rag(settings: Settings, library: Lookup) -> rag.Rag:

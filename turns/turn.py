@@ -177,6 +177,7 @@ class Turn:
     def note_tools(self, ran: Sequence[Ran]) -> None:
         """Note the calls to tools that were run."""
         self.record.tool_calls += len(ran)
+        self.record.failed_tool_calls += sum(each.failed for each in ran)
 
     def say(self, text: str) -> Batch:
         """Return a batch that says this text."""
