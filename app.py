@@ -50,10 +50,11 @@ def main() -> None:
     create_app(settings).run("127.0.0.1", settings.port, debug=False)
 
 
-def create_app(settings: Settings | None = None, *, alone: bool = True) -> Flask:
+def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Flask:
     """Build the server from its settings, or from those of the environment.
 
-    Where it is `alone` it keeps the index of its documents and serves METRICS_PORT: gunicorn does, for all workers.
+    With `indexes` it keeps the index of its documents, and serves METRICS_PORT, itself: under gunicorn that is done for
+    all workers.
     """
     if settings is None:
         settings, warnings = load_or_exit()
@@ -64,7 +65,7 @@ def create_app(settings: Settings | None = None, *, alone: bool = True) -> Flask
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of Flask's default provider
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_kb * 1024
     app.config["CALLER_NEEDS_KEY"] = not settings.is_demo or bool(settings.server_api_keys)
-    known = None if settings.is_pass_through else _knowledge(settings, alone)
+    known = None if settings.is_pass_through else _knowledge(settings, indexes)
     library = Lookup(known, settings.knowledge_passages) if known else None
     tools = {"time": current_time, "calculate": calculate} | ({"search": search_tool(library.told)} if library else {})
     keys = SessionKeys(
@@ -94,8 +95,9 @@ def create_app(settings: Settings | None = None, *, alone: bool = True) -> Flask
     app.after_request(completions.leave)
     access = gate.Access(settings.caller_keys, settings.is_pass_through, settings.allow_pass_through)
     gate.guard(app, access, gate.Origins(frozenset(settings.cors_origins)), counts.count if counts else None)
-    app.register_blueprint(metrics.blueprint(counts, settings.metrics_key))
-    if counts and settings.metrics_port and alone:
+    if counts and settings.metrics_key:
+        app.register_blueprint(metrics.blueprint(counts, settings.metrics_key))
+    if counts and settings.metrics_port and indexes:
         metrics.serve_with(app, counts, settings.metrics_port)
     app.register_blueprint(chat.bp)
     app.extensions["sounding"] = sounding = _sounding(settings)
@@ -146,7 +148,7 @@ def _model(settings: Settings) -> Model:
     )
 
 
-def _knowledge(settings: Settings, alone: bool) -> Knowledge:
+def _knowledge(settings: Settings, indexes: bool) -> Knowledge:
     if settings.knowledge_url:
         ca_file = str(settings.llm_ca_file) if settings.llm_ca_file else None
         timeout_s = settings.knowledge_timeout_ms / 1000
@@ -154,7 +156,7 @@ def _knowledge(settings: Settings, alone: bool) -> Knowledge:
             settings.knowledge_url, settings.knowledge_id, settings.knowledge_key, timeout_s, ca_file
         )
     index = settings.knowledge_index or private_index()
-    return Documents(settings.knowledge_dir or BUNDLED, index, indexes=alone)
+    return Documents(settings.knowledge_dir or BUNDLED, index, indexes=indexes)
 
 
 def _rag(settings: Settings, library: Lookup) -> rag.Rag:

@@ -15,7 +15,7 @@ from environment import load  # noqa: E402
 
 try:
     # gunicorn.conf.py has said already what is served
-    app = create_app(load()[0], alone=False)
+    app = create_app(load()[0], indexes=False)
 except BadAgent as bad:
     print(f"custom-llm-server: {bad}", file=sys.stderr)
     sys.exit(Arbiter.APP_LOAD_ERROR)  # with any other status gunicorn would try again, and again

@@ -24,6 +24,8 @@ UNKNOWN = "unknown"
 UNPARSED = "unparsed"
 NO_ENDPOINTS = frozenset({UNKNOWN, UNPARSED})
 """In the place of an endpoint, in the log and in counts: there is none of that path, or it was no HTTP."""
+METRICS = "/metrics"
+"""Where there is no such endpoint nobody is asked for a key to it."""
 PASSED_THROUGH = frozenset({"chat", "models", "status"})
 """The blueprints that a caller may use with a key of the upstream's own; all else is ours to protect."""
 
@@ -128,7 +130,7 @@ def guard(
         g.key = None
         if preflight := pages.preflight():
             return preflight  # a browser sends no key with it
-        if not (rule and rule.endpoint in OPEN_TO_ALL):
+        if not (rule.endpoint in OPEN_TO_ALL if rule else request.path == METRICS):
             g.key = access.check(request.blueprint)
         return None
 

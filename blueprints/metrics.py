@@ -6,7 +6,6 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Flask, Response
-from werkzeug.exceptions import NotFound
 
 from blueprints.gate import bearer
 from protocol.errors import Unauthorized
@@ -17,14 +16,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("custom_llm")
 
 
-def blueprint(metrics: "Metrics | None", key: str | None) -> Blueprint:
-    """Return the blueprint; without counts and a key nobody is told that there could be any."""
+def blueprint(metrics: "Metrics", key: str) -> Blueprint:
+    """Return the blueprint."""
     bp = Blueprint("metrics", __name__)
 
     @bp.get("/metrics")
     def page() -> Response:
-        if metrics is None or not key:
-            raise NotFound
         if not hmac.compare_digest(bearer().encode(), key.encode()):
             raise Unauthorized(
                 "The key is missing or wrong: send `Authorization: Bearer <key>`.", code="invalid_api_key"

@@ -238,7 +238,7 @@ def test_only_the_key_to_the_counts_opens_them(counted: RunningServer) -> None:
     assert counted.ask(headers={"Authorization": f"Bearer {METRICS_KEY}"}).status == 401
 
 
-def test_without_a_key_nothing_is_shown_and_nothing_is_loaded(server: RunningServer) -> None:
+def test_without_a_key_nothing_is_shown_and_nothing_is_written(server: RunningServer) -> None:
     assert read_failure(server.get("/metrics"))["code"] == "not_found"
     assert server.get("/metrics", {"Authorization": ""}).status == 404
     for pid in workers_of(server):
