@@ -19,6 +19,7 @@ import os
 import platform
 import random
 import re
+import signal
 import socket
 import statistics
 import sys
@@ -82,11 +83,14 @@ class Tally:
 class Soak:
     """So many callers at once, each of whom asks again and again."""
 
-    def __init__(self, text: Endpoint, speech: Endpoint, streams: int, seed: int, spoken: float) -> None:
+    def __init__(
+        self, text: Endpoint, speech: Endpoint, streams: int, seed: int, spoken: float, longest: int = 6
+    ) -> None:
         self.tally = Tally()
         self._text = text
         self._speech = speech
         self._spoken = spoken
+        self._longest = longest
         self._chance = random.Random(seed)
         self._poller = Poller()
         self._open: dict[int, Caller] = {}
@@ -106,7 +110,7 @@ class Soak:
             if now >= stop:
                 self._starts.clear()
             while self._starts and self._starts[0][0] <= now:
-                self._ask(heapq.heappop(self._starts)[2], Plan.draw(self._chance, self._spoken))
+                self._ask(heapq.heappop(self._starts)[2], Plan.draw(self._chance, self._spoken, self._longest))
             if now >= sample_at and now < stop:
                 self.tally.memory.append((now - began, processes.memory_kib(pid) or 0))
                 self._end_those_that_hang(now)
@@ -239,6 +243,7 @@ def _get(url: str, key: str) -> str:
 def main() -> None:
     """Soak, print a table, and exit with 1 where anything went wrong that may not."""
     arguments = _parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("soak: stopped"))  # what was started is stopped on the way out
     if sys.platform != "linux":
         sys.exit("soak: /proc is needed: Linux only")
     needed = 2 * arguments.streams + 200
@@ -254,7 +259,7 @@ def main() -> None:
             speech = replace(endpoint, path="/audio/chat/completions")
             Soak(endpoint, speech, 4, 0, 0.5).run(2, pid)  # until all that is loaded late has been
             before = Held.by(endpoint, pid, upstream)
-            soak = Soak(endpoint, speech, arguments.streams, arguments.seed, arguments.spoken)
+            soak = Soak(endpoint, speech, arguments.streams, arguments.seed, arguments.spoken, arguments.chunks)
             soak.run(arguments.minutes * 60, pid)
             after = _settled(endpoint, pid, upstream, before)
             told = server.log.read_text(errors="replace")
@@ -271,9 +276,12 @@ def _parse() -> argparse.Namespace:
     add("--seed", type=int, default=1, help="of what goes wrong when (default %(default)s)")
     add("--spoken", type=float, default=0.02, metavar="SHARE", help="of the streams (default %(default)s)")
     add("--stall", type=float, default=10, metavar="S", help="what the server bears of silence (default %(default)s)")
+    add("--chunks", type=int, default=40, help="of the longest answers (default %(default)s)")
     arguments = parser.parse_args()
     if not (1 <= arguments.streams <= 5000 and 0 < arguments.minutes <= 1440 and 0 <= arguments.spoken <= 1):
         parser.error("--streams: 1 to 5000; --minutes: up to 1440; --spoken: 0 to 1")
+    if not 5 <= arguments.chunks <= 100:
+        parser.error("--chunks: 5 to 100")
     return arguments
 
 
