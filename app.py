@@ -1,8 +1,10 @@
 """The table of contents: who gets what."""
 
 import atexit
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flask import Flask
 
@@ -16,7 +18,7 @@ from audio.speech import Speech
 from audio.speech_server import SpeechServer
 from audio.track import Form
 from audio.voice import Voice
-from blueprints import agents, audio, chat, completions, gate, models, openapi, playground, rag, status
+from blueprints import agents, audio, chat, completions, gate, metrics, models, openapi, playground, rag, status
 from doctor.command import command as doctor
 from environment import announce, load_or_exit
 from knowledge.commands import Look, knowledge_commands
@@ -39,6 +41,9 @@ from upstream.call import Limits
 from upstream.client import Upstream
 from upstream.demo.model import DemoModel
 
+if TYPE_CHECKING:
+    from turns.metrics import Metrics
+
 EXAMPLES = Path(__file__).parent / "examples" / "agents"
 """The agents that come with the demo, so that everything can be tried on one's own machine before anything is set."""
 
@@ -53,7 +58,8 @@ def main() -> None:
 def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Flask:
     """Build the server from its settings, or from those of the environment.
 
-    With `indexes` it keeps the index of its documents itself: under gunicorn the arbiter does, for all workers.
+    With `indexes` it keeps the index of its documents, and serves METRICS_PORT, itself: under gunicorn that is done for
+    all workers.
     """
     if settings is None:
         settings, warnings = load_or_exit()
@@ -88,13 +94,18 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
         notes_interruptions=settings.interruption_note,
         repeats_audio_id=settings.audio_id == "every",
     )
-    app.extensions["streams"] = Streams(settings.max_streams)
+    app.extensions["metrics"] = counts = _metrics(settings)
+    app.extensions["streams"] = Streams(settings.max_streams, counts.note_open if counts else None)
     app.extensions["session_keys"] = keys
     app.extensions["sessions"] = sessions = _sessions(settings)
     atexit.register(sessions.close)
     app.after_request(completions.leave)
     access = gate.Access(settings.caller_keys, settings.is_pass_through, settings.allow_pass_through)
-    gate.guard(app, access, gate.Origins(frozenset(settings.cors_origins)))
+    gate.guard(app, access, gate.Origins(frozenset(settings.cors_origins)), counts.count if counts else None)
+    if counts and settings.metrics_key:
+        app.register_blueprint(metrics.blueprint(counts, settings.metrics_key))
+    if counts and settings.metrics_port and indexes:
+        metrics.serve_with(app, counts, settings.metrics_port)
     app.register_blueprint(chat.bp)
     app.extensions["sounding"] = sounding = _sounding(settings)
     app.register_blueprint(audio.blueprint(sounding))
@@ -122,7 +133,17 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
     app.register_blueprint(openapi.blueprint())
     app.register_blueprint(status.bp)
     app.register_blueprint(status.health_bp)
+    if counts:
+        counts.begin({rule.rule for rule in app.url_map.iter_rules()} | gate.NO_ENDPOINTS)
     return app
+
+
+def _metrics(settings: Settings) -> "Metrics | None":
+    if not settings.has_metrics:
+        return None
+    from turns.metrics import Metrics  # which costs memory, and time at the start
+
+    return Metrics(Path(folder) if (folder := os.environ.get("COUNTS_FOLDER")) else None)
 
 
 def _model(settings: Settings) -> Model:

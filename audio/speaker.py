@@ -1,5 +1,6 @@
 """Say one reply's sentences, one after another, on one track."""
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -128,9 +129,13 @@ class Speaker:
         spoken = language(said.spoken, self._turn.language)
 
         def work(waits: Waits) -> None:
-            for sound in self._voice.speak(said.spoken, spoken, self._name, waits):
-                saying.sounds.append(sound)
-                self._turn.call.ring()
+            began = time.monotonic()
+            try:
+                for sound in self._voice.speak(said.spoken, spoken, self._name, waits):
+                    saying.sounds.append(sound)
+                    self._turn.call.ring()
+            finally:
+                self._turn.record.synthesis_s += time.monotonic() - began
 
         self._work = Aside(self._turn, work)
         return False

@@ -181,6 +181,7 @@ class Turn:
     def note_tools(self, ran: Sequence[Ran]) -> None:
         """Note the calls to tools that were run."""
         self.record.tool_calls += len(ran)
+        self.record.failed_tool_calls += sum(each.failed for each in ran)
         if self.trace:
             self.trace.note_tools(ran)
 
