@@ -10,7 +10,7 @@ import ssl
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -102,9 +102,6 @@ def _read(name: str, kind: Any, value: str) -> Any:
             return msgspec.json.decode(value, type=dict[str, str])
         if plain == Path | None:
             return Path(value)
-        if type(None) in get_args(plain):
-            # what is written is never None, and msgspec takes bounds for a number alone
-            kind = Annotated[get_args(plain)[0], meta]
         return msgspec.convert(value, kind, strict=False)
     except msgspec.MsgspecError:
         raise wrong from None

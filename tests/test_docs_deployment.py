@@ -1,10 +1,13 @@
 """What docs/deployment.md says is what deploy/ has and what its own arithmetic gives, in both languages."""
 
+import re
 from math import ceil
 
 import pytest
 from readme import Page, codes
 from running_server import ROOT
+
+from turns.metrics import Metrics
 
 ENGLISH, CHINESE = Page(ROOT / "docs/deployment.md"), Page(ROOT / "docs/deployment.zh-CN.md")
 PAGES = pytest.mark.parametrize("page", [ENGLISH, CHINESE], ids=["english", "chinese"])
@@ -41,6 +44,17 @@ def test_the_lines_that_are_explained_are_in_the_files(page: Page) -> None:
         assert f"{line};" in nginx
     for line in (code for row in page.tables[2][1:] for code in codes(row[0])):
         assert line in kubernetes
+
+
+@PAGES
+def test_every_metric_is_in_the_table(page: Page) -> None:
+    metrics = Metrics()
+    metrics.begin({"/"})
+    counted = re.findall(r"^# TYPE (\S+)", metrics.page().decode(), re.MULTILINE)
+
+    named = [codes(row[0])[0] for row in page.table("`custom_llm_open_streams`")]
+
+    assert sorted(named) == sorted(counted)
 
 
 @PAGES
