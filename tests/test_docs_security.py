@@ -4,6 +4,8 @@ import re
 
 import pytest
 from hostile import CLASSES, CLOSED
+from readme import CHINESE as README_CHINESE
+from readme import ENGLISH as README
 from readme import Page, codes
 from running_server import ROOT
 from test_hostile_injection import PLACES, WORDS
@@ -45,6 +47,18 @@ def test_each_class_of_hostile_requests_has_its_number_and_its_statuses() -> Non
         statuses = {case.status for case in cases.values()}
         assert {int(status) for status in _STATUS.findall(does)} == statuses - {CLOSED}
         assert ("closed" in does) == (CLOSED in statuses)
+
+
+@pytest.mark.parametrize("readme", [README, README_CHINESE], ids=["english", "chinese"])
+def test_readme_has_the_sums(readme: Page) -> None:
+    (rows,) = (table[1:] for table in readme.tables if "501" in table[min(2, len(table) - 1)][-1])
+    numbers = {name: len(cases) for name, cases in CLASSES.items()}
+
+    malformed = numbers["request lines"] + numbers["targets"] + numbers["headers"]
+    smuggled = numbers["framings"] + numbers["chunks"]
+    too_much = numbers["too much"] + numbers["JSON"] + numbers["unfinished"]
+    said = [int(number) for _, number, _ in rows]
+    assert said == [malformed, smuggled, too_much, numbers["mended"], len(PLACES) * len(WORDS)]
 
 
 def test_the_numbers_of_what_peers_do_are_those_of_the_tests() -> None:
