@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from heard import hear
 from readme import CHINESE, ENGLISH, PAGES, Block, Page
 from running_server import HELLO, KEY, ROOT, RunningServer, clean_environment, free_port, running_server, turn
 from scripted_upstream import ScriptedUpstream, answer
@@ -89,6 +90,20 @@ class TestCommands:
         assert first.keys() == shown["delta"]["audio"]["words"][0].keys()
         assert first["text"] == sounds[0]["transcript"] == shown["delta"]["audio"]["transcript"]
         assert f" {len(a2b_base64(sounds[0]['data'])):,} bytes" in block.text
+
+    @pytest.mark.parametrize(
+        ("asked", "said"),
+        [("I want to talk to a human.", "I'll put you through."), ("我要找人工客服。", "我帮您转接。")],
+        ids=["english", "chinese"],
+    )
+    def test_the_agent_that_is_shown_speaks_both_languages(self, demo: RunningServer, asked: str, said: str) -> None:
+        body = {"stream": True, "messages": [{"role": "user", "content": asked}]}
+
+        written = demo.ask(body, "/desk/chat/completions")
+        spoken = demo.ask(body, "/desk/audio/chat/completions")
+
+        assert written.text == said
+        assert hear(spoken).transcript == said
 
     def test_the_agent_that_is_shown_offers_its_tool(self, upstream: ScriptedUpstream, agents_dir: Path) -> None:
         with running_server(AGENTS_DIR=agents_dir, LLM_BASE_URL=upstream.url, LLM_API_KEY=KEY) as server:
