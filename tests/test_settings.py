@@ -154,7 +154,7 @@ TABLE: dict[str, tuple[Any, list[tuple[str, Any]], list[str]]] = {
     "HEAD_S": (10.0, *SECONDS),
     "BODY_S": (30.0, *SECONDS),
     "DRAIN_S": (5.0, [("0", 0.0), ("25", 25.0), ("0.5", 0.5)], ["-1", "25.1", "5s"]),
-    "METRICS_PORT": (None, [("1", 1), ("65535", 65535)], ["0", "65536", "http"]),
+    "METRICS_PORT": (0, [("0", 0), ("1", 1), ("65535", 65535)], ["-1", "65536", "http"]),
     "METRICS_KEY": (None, [("m-1", "m-1")], ["two words", "ключ"]),
     "CORS_ORIGINS": (
         (),
