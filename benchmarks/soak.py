@@ -45,7 +45,6 @@ _KEY = "bench"
 _METRICS_KEY = "soak"
 _HANGS_S = 60  # no stream takes longer: 40 chunks × 400 ms, a stall, speech in its own time
 _SAMPLE_S = 1.0
-_GROWTH = 0.05
 _SETTLE_S = 10.0
 _SERVER = {
     "FALLBACK": FALLBACK,
@@ -276,6 +275,7 @@ def _parse() -> argparse.Namespace:
     add("--seed", type=int, default=1, help="of what goes wrong when (default %(default)s)")
     add("--spoken", type=float, default=0.02, metavar="SHARE", help="of the streams (default %(default)s)")
     add("--stall", type=float, default=10, metavar="S", help="what the server bears of silence (default %(default)s)")
+    add("--growth", type=float, default=0.05, metavar="SHARE", help="of memory that is borne (default %(default)s)")
     add("--chunks", type=int, default=40, help="of the longest answers (default %(default)s)")
     arguments = parser.parse_args()
     if not (1 <= arguments.streams <= 5000 and 0 < arguments.minutes <= 1440 and 0 <= arguments.spoken <= 1):
@@ -334,7 +334,7 @@ def _report(arguments: argparse.Namespace, tally: Tally, before: Held, after: He
     for reason, count in tally.failures.most_common(20):
         print(f"- {count} × {reason}")
     is_left = after.streams or after.generating or after.files > before.files
-    return bool(lost or growth > _GROWTH or is_left or "Traceback" in told)
+    return bool(lost or growth > arguments.growth or is_left or "Traceback" in told)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def test_a_streamed_answers_line_says_all_there_is_to_say(server: RunningServer,
     assert fields["endpoint"] == "/chat/completions"
     assert (fields["status"], fields["outcome"], fields["model"]) == ("200", "ok", "up-1")
     assert (fields["chunks"], fields["tokens"]) == ("4", "5")
-    assert 45 < float(fields["first_byte_ms"]) < 95 < float(fields["total_ms"]) < 1000
+    assert 45 < float(fields["first_byte_ms"]) < float(fields["total_ms"]) - 45 < 2000
 
 
 def test_a_whole_answers_line_says_the_same(server: RunningServer, upstream: ScriptedUpstream) -> None:
