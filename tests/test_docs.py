@@ -199,6 +199,22 @@ class TestLanguages:
         assert [link for link in local if not (ROOT / link).exists()] == []
 
 
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks/README.md"]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_a_link_to_a_heading_leads_to_one(path: Path) -> None:
+    for link in Page(path).links:
+        file, sign, anchor = link.partition("#")
+        if sign and "://" not in link:
+            assert anchor in anchors(Page(path.parent / file) if file else Page(path)), link
+
+
+def anchors(page: Page) -> set[str]:
+    """Return the names that GitHub gives to a page's headings."""
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for _, heading in page.headings}
+
+
 def wordless(block: Block) -> str:
     """Return a block without what is translated: comments, and the labels of a diagram."""
     if block.language != "mermaid":
