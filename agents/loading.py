@@ -37,12 +37,6 @@ def load_agents(folder: Path, reserved: frozenset[str]) -> dict[str, Callable[[A
     return {path.stem: _answer(path, folder, reserved) for path in _files(folder) if path.name[0] not in "_."}
 
 
-def agent_files(folder: Path) -> list[Path]:
-    """Return every Python file in the folder and below: a server that reloads has to look at these."""
-    folder = folder.resolve()
-    return sorted(path for path in folder.rglob("*.py") if path.is_file() and _is_of(path, folder))
-
-
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.py") if path.is_file())
 

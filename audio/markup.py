@@ -24,7 +24,7 @@ _SILENT = re.compile(
     # tags and private use; controls but for white space
     "|[\U000e0000-\U0010ffff\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]"
 )
-_CODE = re.compile(r"(?P<open>(?<!`)`{1,3}(?!`))(?P<text>[^`\n]+)(?P<close>(?P=open)(?!`))")
+_CODE = re.compile(r"(?P<open>(?<![`\\])`{1,3}(?!`))(?P<text>[^`\n]+)(?P<close>(?P=open)(?!`))")
 _MATH = re.compile(
     r"(?P<open>\$\$)(?P<text>[^$]{1,600})(?P<close>\$\$)"
     r"|(?P<open_2>\\[(\[])(?P<text_2>.{1,600}?)(?P<close_2>\\[)\]])"
@@ -55,7 +55,7 @@ _ADDRESS = re.compile(
     rf"(?P<close>(?::\d{{1,5}}(?!\d))?(?:[/?#](?:[^\s<>\"“”‘’（）「」『』【】，。！？；：、*`|{HAN}]*[A-Za-z0-9_/=&#%+-])?)?>?)",
     re.IGNORECASE,
 )
-_ESCAPED = re.compile(r"(?P<open>\\)(?P<text>[!-/:-@\[-`{-~])(?P<close>)")
+_ESCAPED = re.compile(r"(?P<open>\\)(?P<text>[!-/:-@\[-_{-~])(?P<close>)")
 _RULE = re.compile(
     r"^[ \t]*(?:(?:-[ \t]*){3,}|(?:\*[ \t]*){3,}|(?:_[ \t]*){3,}|={3,}[ \t]*|(?=[^\n]*-)(?=[^\n]*\|)[|: \t-]+)$",
     re.MULTILINE,
@@ -66,7 +66,7 @@ _LINE_MARK = re.compile(
 )
 _ROW_EDGE = re.compile(r"^[ \t]*\|[ \t|]*|[ \t|]*\|[ \t]*$", re.MULTILINE)
 _CELL_EDGE = re.compile(r"[ \t]*(?P<comma>[|•←-⇿⟵-⟿])[ \t|]*?(?=[ \t]?[^ \t|]|\Z)")
-_STRUCK = re.compile(r"~~+|(?<!\S)==(?=[^\s=])|(?<=[^\s=])==(?!\S)|`+|\$\$")
+_STRUCK = re.compile(r"~~+|(?<!\S)==(?=[^\s=])|(?<=[^\s=])==(?!\S)|\\?`+|\$\$")
 _STARS = re.compile(r"\*+|_+")
 # most sentences bear no mark at all
 _UNMARKED = re.compile(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.loading import BadAgent, agent_files, load_agents
+from agents.loading import BadAgent, load_agents
 
 ECHO = "def answer(turn):\n    yield turn\n"
 NONE: frozenset[str] = frozenset()
@@ -189,15 +189,6 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
 
     assert refusal(tmp_path / name) in (": No such file or directory", ": Not a directory")
-
-
-def test_the_files_that_a_reload_depends_on_are_all_there_are(tmp_path: Path) -> None:
-    write(tmp_path, echo=ECHO, _shared="")
-    for folder in ("_more", ".venv"):
-        (tmp_path / folder).mkdir()
-        write(tmp_path / folder, inner="")
-
-    assert agent_files(tmp_path) == [tmp_path / "_more" / "inner.py", tmp_path / "_shared.py", tmp_path / "echo.py"]
 
 
 def test_agents_load_in_a_process_of_their_own_with_warnings_as_errors(tmp_path: Path) -> None:
