@@ -304,11 +304,7 @@ def _settled(endpoint: Endpoint, pid: int, upstream: str, before: Held) -> Held:
 
 def _report(arguments: argparse.Namespace, tally: Tally, before: Held, after: Held, told: str) -> bool:
     """Print what came of it, and tell whether anything was wrong."""
-    warm_s = min(60.0, arguments.minutes * 60 / 3)
-    under_load = [kib for seconds, kib in tally.memory if seconds >= warm_s]
-    part = max(1, len(under_load) // 5)
-    first, last = statistics.median(under_load[:part]), statistics.median(under_load[-part:])
-    growth = last / first - 1
+    memory, growth = _memory(tally, arguments.minutes * 60)
     lost = sum(tally.failures.values())
     print(
         f"{datetime.date.today()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores; Python "
@@ -322,8 +318,7 @@ def _report(arguments: argparse.Namespace, tally: Tally, before: Held, after: He
         "what went wrong": ", ".join(f"{kind} {tally.planned[kind]:,}" for kind in KINDS),
         "how they ended": ", ".join(f"{ending} {tally.ended[ending]:,}" for ending in ENDINGS),
         "lost, wrong or hanging": str(lost),
-        "memory (PSS), first and last fifth after the warm-up": f"{first / 1024:.1f} and {last / 1024:.1f} MiB, "
-        f"{growth:+.1%}",
+        "memory (PSS), first and last fifth after the warm-up": memory,
         "open streams, before and after": f"{before.streams} and {after.streams}",
         "streams that the upstream is at, before and after": f"{before.generating} and {after.generating}",
         "files and sockets, before and after": f"{before.files} and {after.files}",
@@ -335,6 +330,17 @@ def _report(arguments: argparse.Namespace, tally: Tally, before: Held, after: He
         print(f"- {count} × {reason}")
     is_left = after.streams or after.generating or after.files > before.files
     return bool(lost or growth > _GROWTH or is_left or "Traceback" in told)
+
+
+def _memory(tally: Tally, seconds: float) -> tuple[str, float]:
+    """Return how memory has grown since the warm-up, in words and as a share; a short run is nothing but that."""
+    warm_s = max(10.0, min(60.0, seconds / 3))
+    under_load = [kib for at, kib in tally.memory if at >= warm_s]
+    part = len(under_load) // 5
+    if not part:
+        return "too short a run to tell", 0.0
+    first, last = statistics.median(under_load[:part]), statistics.median(under_load[-part:])
+    return f"{first / 1024:.1f} and {last / 1024:.1f} MiB, {last / first - 1:+.1%}", last / first - 1
 
 
 if __name__ == "__main__":
