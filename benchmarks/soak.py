@@ -78,6 +78,7 @@ class Tally:
     chunks: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     memory: list[tuple[float, float]] = field(default_factory=list)  # (seconds since the beginning, KiB)
+    pause_s: float = 0.0  # the longest in which nothing was read: what is late then is not the server
 
 
 class Soak:
@@ -106,7 +107,10 @@ class Soak:
             self._start_at(began + ramp_s * number / len(self._callers), caller)
         sample_at = began
         stop = began + seconds
+        looked_at = began
         while (now := time.monotonic()) < stop or (self._open and now < stop + _HANGS_S):
+            self.tally.pause_s = max(self.tally.pause_s, now - looked_at)
+            looked_at = now
             if now >= stop:
                 self._starts.clear()
             while self._starts and self._starts[0][0] <= now:
@@ -322,6 +326,7 @@ def _report(arguments: argparse.Namespace, tally: Tally, before: Held, after: He
         "open streams, before and after": f"{before.streams} and {after.streams}",
         "streams that the upstream is at, before and after": f"{before.generating} and {after.generating}",
         "files and sockets, before and after": f"{before.files} and {after.files}",
+        "longest pause of what measures": f"{tally.pause_s:.1f} s",
         "tracebacks in the log": str(told.count("Traceback")),
     }
     for name, value in rows.items():
