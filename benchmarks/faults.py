@@ -126,7 +126,7 @@ class Check:
             return "error"
         if FALLBACK in (self._text, self._transcript.strip()):
             return "fallback"
-        if self._plan.acts_after is not None and self._plan.ending == "superseded":
+        if self._plan.ending == "superseded":
             whole = self._text if not self._plan.spoken else self._transcript
             return "superseded" if _letters(whole) != _letters(self._expected(self._plan.says)) else "finished"
         return "finished"
