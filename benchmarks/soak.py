@@ -77,6 +77,7 @@ class Tally:
     chunks: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     memory: list[tuple[float, float]] = field(default_factory=list)  # (seconds since the beginning, KiB)
+    pause_s: float = 0.0  # the longest in which nothing was read: what is late then is not the server
 
 
 class Soak:
@@ -105,7 +106,10 @@ class Soak:
             self._start_at(began + ramp_s * number / len(self._callers), caller)
         sample_at = began
         stop = began + seconds
+        looked_at = began
         while (now := time.monotonic()) < stop or (self._open and now < stop + _HANGS_S):
+            self.tally.pause_s = max(self.tally.pause_s, now - looked_at)
+            looked_at = now
             if now >= stop:
                 self._starts.clear()
             while self._starts and self._starts[0][0] <= now:
@@ -304,11 +308,7 @@ def _settled(endpoint: Endpoint, pid: int, upstream: str, before: Held) -> Held:
 
 def _report(arguments: argparse.Namespace, tally: Tally, before: Held, after: Held, told: str) -> bool:
     """Print what came of it, and tell whether anything was wrong."""
-    warm_s = min(60.0, arguments.minutes * 60 / 3)
-    under_load = [kib for seconds, kib in tally.memory if seconds >= warm_s]
-    part = max(1, len(under_load) // 5)
-    first, last = statistics.median(under_load[:part]), statistics.median(under_load[-part:])
-    growth = last / first - 1
+    memory, growth = _memory(tally, arguments.minutes * 60)
     lost = sum(tally.failures.values())
     print(
         f"{datetime.date.today()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores; Python "
@@ -322,11 +322,11 @@ def _report(arguments: argparse.Namespace, tally: Tally, before: Held, after: He
         "what went wrong": ", ".join(f"{kind} {tally.planned[kind]:,}" for kind in KINDS),
         "how they ended": ", ".join(f"{ending} {tally.ended[ending]:,}" for ending in ENDINGS),
         "lost, wrong or hanging": str(lost),
-        "memory (PSS), first and last fifth after the warm-up": f"{first / 1024:.1f} and {last / 1024:.1f} MiB, "
-        f"{growth:+.1%}",
+        "memory (PSS), first and last fifth after the warm-up": memory,
         "open streams, before and after": f"{before.streams} and {after.streams}",
         "streams that the upstream is at, before and after": f"{before.generating} and {after.generating}",
         "files and sockets, before and after": f"{before.files} and {after.files}",
+        "longest pause of what measures": f"{tally.pause_s:.1f} s",
         "tracebacks in the log": str(told.count("Traceback")),
     }
     for name, value in rows.items():
@@ -335,6 +335,17 @@ def _report(arguments: argparse.Namespace, tally: Tally, before: Held, after: He
         print(f"- {count} × {reason}")
     is_left = after.streams or after.generating or after.files > before.files
     return bool(lost or growth > arguments.growth or is_left or "Traceback" in told)
+
+
+def _memory(tally: Tally, seconds: float) -> tuple[str, float]:
+    """Return how memory has grown since the warm-up, in words and as a share; a short run is nothing but that."""
+    warm_s = max(10.0, min(60.0, seconds / 3))
+    under_load = [kib for at, kib in tally.memory if at >= warm_s]
+    part = len(under_load) // 5
+    if not part:
+        return "too short a run to tell", 0.0
+    first, last = statistics.median(under_load[:part]), statistics.median(under_load[-part:])
+    return f"{first / 1024:.1f} and {last / 1024:.1f} MiB, {last / first - 1:+.1%}", last / first - 1
 
 
 if __name__ == "__main__":

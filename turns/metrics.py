@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, get_args
 
 from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -48,7 +47,7 @@ class Metrics(Collector):
     Labels are an endpoint's rule and the closed list of outcomes: nothing that a caller can make up.
     """
 
-    content_type = CONTENT_TYPE_PLAIN_0_0_4
+    content_type = "text/plain; version=0.0.4; charset=utf-8"
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
