@@ -87,10 +87,10 @@ def relayed(turn: Turn, pieces: Answer, form: Form, upstream_hz: int, wanted: Wa
                     yield passed
                 if sounds := sent.batch():
                     yield sounds
-            track.add(resampler.end())
-            track.end()
         except Exception as error:
             failed = error
+        track.add(resampler.end())
+        track.end()
     yield from playing(turn, sent, None, failed)
     if failed:
         raise failed

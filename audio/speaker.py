@@ -31,6 +31,7 @@ class _Saying:
     sounds: deque[Sound] = field(default_factory=deque)
     marks: list[Mark] = field(default_factory=list)
     size: int = 0  # bytes of its sound
+    is_told: bool = False  # whether its transcript is on the track
 
 
 class Speaker:
@@ -83,6 +84,16 @@ class Speaker:
             if self._saying or not self._start_next():
                 return
 
+    def leave_off(self) -> None:
+        """Say no more than what the voice has made by now: all of that is put on the track, which ends."""
+        if self._saying:
+            self._put(self._saying)
+            if self._saying.size:
+                self._tell_words(self._saying)
+            self._saying = None
+        if not self.track.is_ended:
+            self._end()
+
     def close(self) -> None:
         """Leave off, wherever the voice is."""
         if self._work:
@@ -106,14 +117,13 @@ class Speaker:
         self._cut()
         if not self._sentences:
             if self._is_complete and not self.track.is_ended:
-                self.track.add(self._resampler.end())
-                self.track.end()
+                self._end()
             return False
         if form.lead_ms and self.track.ahead_ms > form.lead_ms + AHEAD_MS:
             return False
         said = self._sentences.popleft()
-        self.track.note(self._said_ms, transcript=said.shown)
         if not said.spoken:
+            self.track.note(self._said_ms, transcript=said.shown)
             return True
         saying = self._saying = _Saying(said, self._said_ms)
         spoken = language(said.spoken, self._turn.language)
@@ -129,6 +139,7 @@ class Speaker:
     def _put(self, saying: _Saying) -> None:
         while saying.sounds:
             sound = saying.sounds.popleft()
+            self._tell(saying)
             saying.marks += sound.marks
             saying.size += len(sound.pcm)
             self.track.add(self._resampler.feed(sound.pcm))
@@ -136,12 +147,27 @@ class Speaker:
     def _finish(self, saying: _Saying) -> None:
         assert self._work
         self._put(saying)
+        self._saying, work, self._work = None, self._work, None
+        work.close()
+        if not saying.size:
+            work.result()  # nothing is told of a sentence that failed before its first sound
+            self._tell(saying)
+        self._tell_words(saying)
+        work.result()
+
+    def _tell(self, saying: _Saying) -> None:
+        if not saying.is_told:
+            saying.is_told = True
+            self.track.note(saying.began_ms, transcript=saying.wording.shown)
+
+    def _tell_words(self, saying: _Saying) -> None:
         duration_ms = saying.size * 1000 / (self._voice.rate * SAMPLE_BYTES)
         self.track.note(saying.began_ms, words=list(_words(saying, duration_ms)))
         self._said_ms = saying.began_ms + duration_ms
-        self._saying, work, self._work = None, self._work, None
-        work.close()
-        work.result()
+
+    def _end(self) -> None:
+        self.track.add(self._resampler.end())
+        self.track.end()
 
 
 def _words(saying: _Saying, duration_ms: float) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,8 @@ hypothesis.settings.load_profile("shared")
 ONCE = {
     "test_access",
     "test_audio_benchmark",
+    "test_audio_sources",
+    "test_audio_voices",
     "test_benchmarks",
     "test_docs_commands",
     "test_rag_folder",

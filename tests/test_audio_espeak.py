@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -293,8 +294,8 @@ def test_the_first_clause_of_a_long_sentence_comes_before_the_rest(voice: Espeak
 
 def test_a_caller_who_hangs_up_hears_no_more(voice: EspeakVoice) -> None:
     ours, theirs = socket.socketpair()
-    with ours:
-        speaking = voice.speak("Well, " * 1_000, "en", None, ThreadCaller(ours, 1.0))
+    with ours, closing(ThreadCaller(ours, 1.0)) as caller:
+        speaking = voice.speak("Well, " * 1_000, "en", None, caller)
         next(speaking)
 
         theirs.close()

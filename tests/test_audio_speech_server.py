@@ -5,6 +5,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 import trustme
@@ -360,8 +361,8 @@ def test_a_hang_up_closes_the_connection_at_once(
 
     thread = threading.Thread(target=hang_up)
     thread.start()
-    with ours, pytest.raises(CallerHungUp):
-        list(speak(voice, waits=ThreadCaller(ours, 1.0)))
+    with ours, closing(ThreadCaller(ours, 1.0)) as waits, pytest.raises(CallerHungUp):
+        list(speak(voice, waits=waits))
     dropped = service.wait_for_drop(service.wait_for(1))
     thread.join()
 
