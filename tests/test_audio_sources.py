@@ -1,6 +1,8 @@
 """What /audio plays: recordings, simulated sound, the upstream's own sound; and in which form."""
 
 import logging
+import subprocess
+import sys
 import threading
 import wave
 from array import array
@@ -13,7 +15,7 @@ from typing import Any
 import numpy
 import pytest
 from heard import hear, letters, listen
-from running_server import DEV, FLASK, KEY, RunningServer, clean_environment, running_server, turn
+from running_server import DEV, FLASK, KEY, ROOT, RunningServer, clean_environment, running_server, turn
 from scripted_upstream import COMPLETION, ROLE, STOP, ScriptedUpstream, answer, chunk, reply, stream
 from stream_rules import read_failed_stream, read_failure
 from test_start import complaint
@@ -233,6 +235,24 @@ class TestSimulated:
         assert heard.ms == 3000
         assert loudest_hz(heard.pcm, 16_000) == pytest.approx(440, abs=1)
         assert heard.loudest < 2000
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_loaded"),
+    [
+        ({"VOICE": "espeak"}, True),
+        ({"AUDIO_SOURCE": "upstream", "VOICE": "none"}, True),
+        ({"AUDIO_SOURCE": "simulated", "VOICE": "none"}, False),
+    ],
+)
+def test_what_speech_needs_is_loaded_at_the_start(settings: dict[str, str], is_loaded: bool) -> None:
+    code = "import sys, app; app.create_app(); print('soxr' in sys.modules)"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=clean_environment(**settings), capture_output=True, text=True
+    )
+
+    assert done.stdout == f"{is_loaded}\n", done.stderr
 
 
 class TestForm:
