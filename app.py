@@ -1,7 +1,10 @@
 """The table of contents: who gets what."""
 
 import atexit
+import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flask import Flask
 
@@ -15,7 +18,8 @@ from audio.speech import Speech
 from audio.speech_server import SpeechServer
 from audio.track import Form
 from audio.voice import Voice
-from blueprints import agents, audio, chat, completions, gate, models, rag, status
+from blueprints import agents, audio, chat, completions, gate, metrics, models, openapi, playground, rag, status
+from doctor.command import command as doctor
 from environment import announce, load_or_exit
 from knowledge.commands import Look, knowledge_commands
 from knowledge.grounding import reference
@@ -23,6 +27,7 @@ from knowledge.lookup import Lookup
 from knowledge.phrases import Phrases
 from knowledge.remote import RetrievalService
 from knowledge.source import BUNDLED, Documents, Knowledge, private_index
+from protocol.address import is_loopback
 from protocol.language import Language
 from settings import Settings
 from turns.record import configure_logging
@@ -36,6 +41,12 @@ from upstream.call import Limits
 from upstream.client import Upstream
 from upstream.demo.model import DemoModel
 
+if TYPE_CHECKING:
+    from turns.metrics import Metrics
+
+EXAMPLES = Path(__file__).parent / "examples" / "agents"
+"""The agents that come with the demo, so that everything can be tried on one's own machine before anything is set."""
+
 
 def main() -> None:
     """Serve, with a plain development server: this machine only, and no debugger, whatever FLASK_DEBUG says."""
@@ -47,7 +58,8 @@ def main() -> None:
 def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Flask:
     """Build the server from its settings, or from those of the environment.
 
-    With `indexes` it keeps the index of its documents itself: under gunicorn the arbiter does, for all workers.
+    With `indexes` it keeps the index of its documents, and serves METRICS_PORT, itself: under gunicorn that is done for
+    all workers.
     """
     if settings is None:
         settings, warnings = load_or_exit()
@@ -78,15 +90,22 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
         library=library,
         tools=[tools[name] for name in sorted(settings.tools & tools.keys())],
         tool_rules=_tool_rules(settings),
+        traces=settings.has_playground,
+        notes_interruptions=settings.interruption_note,
         repeats_audio_id=settings.audio_id == "every",
     )
-    app.extensions["streams"] = Streams(settings.max_streams)
+    app.extensions["metrics"] = counts = _metrics(settings)
+    app.extensions["streams"] = Streams(settings.max_streams, counts.note_open if counts else None)
     app.extensions["session_keys"] = keys
     app.extensions["sessions"] = sessions = _sessions(settings)
     atexit.register(sessions.close)
     app.after_request(completions.leave)
     access = gate.Access(settings.caller_keys, settings.is_pass_through, settings.allow_pass_through)
-    gate.guard(app, access, gate.Origins(frozenset(settings.cors_origins)))
+    gate.guard(app, access, gate.Origins(frozenset(settings.cors_origins)), counts.count if counts else None)
+    if counts and settings.metrics_key:
+        app.register_blueprint(metrics.blueprint(counts, settings.metrics_key))
+    if counts and settings.metrics_port and indexes:
+        metrics.serve_with(app, counts, settings.metrics_port)
     app.register_blueprint(chat.bp)
     app.extensions["sounding"] = sounding = _sounding(settings)
     app.register_blueprint(audio.blueprint(sounding))
@@ -101,13 +120,30 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
             settings.knowledge_place,
         )
         app.cli.add_command(knowledge_commands(look))
-    if settings.agents_dir:
-        for name, agent in load_agents(settings.agents_dir, agents.RESERVED).items():
+    shows_examples = settings.is_demo and is_loopback(settings.listens_on)
+    if agents_dir := settings.agents_dir or (EXAMPLES if shows_examples else None):
+        app.extensions["agents_dir"] = agents_dir
+        for name, agent in load_agents(agents_dir, agents.RESERVED).items():
             app.register_blueprint(agents.blueprint(name, agent))
+    app.cli.add_command(doctor)
     app.register_blueprint(models.bp)
+    if settings.has_playground:
+        page = playground.blueprint(status.WHAT, model=settings.default_model, trace=True, audio_hz=settings.audio_hz)
+        app.register_blueprint(page)
+    app.register_blueprint(openapi.blueprint())
     app.register_blueprint(status.bp)
     app.register_blueprint(status.health_bp)
+    if counts:
+        counts.begin({rule.rule for rule in app.url_map.iter_rules()} | gate.NO_ENDPOINTS)
     return app
+
+
+def _metrics(settings: Settings) -> "Metrics | None":
+    if not settings.has_metrics:
+        return None
+    from turns.metrics import Metrics  # which costs memory, and time at the start
+
+    return Metrics(Path(folder) if (folder := os.environ.get("COUNTS_FOLDER")) else None)
 
 
 def _model(settings: Settings) -> Model:

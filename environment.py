@@ -10,7 +10,7 @@ import ssl
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -20,7 +20,7 @@ from requests.utils import should_bypass_proxies
 
 from audio.espeak_library import EspeakUnavailable, library
 from audio.recording import BadRecording, read_recording
-from protocol.address import is_loopback
+from protocol.address import is_loopback, is_origin
 from settings import Settings
 from settings.meaning import HEADER_NAME
 from turns.redis_connections import check_redis_url
@@ -102,6 +102,9 @@ def _read(name: str, kind: Any, value: str) -> Any:
             return msgspec.json.decode(value, type=dict[str, str])
         if plain == Path | None:
             return Path(value)
+        if type(None) in get_args(plain):
+            # what is written is never None, and msgspec takes bounds for a number alone
+            kind = Annotated[get_args(plain)[0], meta]
         return msgspec.convert(value, kind, strict=False)
     except msgspec.MsgspecError:
         raise wrong from None
@@ -189,6 +192,8 @@ def _check_abilities(settings: Settings) -> None:
             check_redis_url(settings.redis_url)
         except ValueError as wrong:
             raise BadSetting(f"REDIS_URL {wrong}") from None
+    if not all(map(is_origin, settings.cors_origins)):
+        raise BadSetting("CORS_ORIGINS must be a list of origins such as https://shop.example, separated by commas")
     if not settings.tools <= {"time", "calculate", "search"}:
         raise BadSetting("TOOLS must be a list of time, calculate and search, separated by commas")
 

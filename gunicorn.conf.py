@@ -6,9 +6,12 @@ from gevent import monkey
 # before anything imports ssl or requests: patched later, ssl recurses without end at the first https call
 monkey.patch_all()
 
+import atexit  # noqa: E402
 import os  # noqa: E402
+import shutil  # noqa: E402
 import socket  # noqa: E402
 import sys  # noqa: E402
+import tempfile  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -16,6 +19,7 @@ from environment import announce, load_or_exit  # noqa: E402
 from knowledge.indexer import keep, start  # noqa: E402
 from knowledge.source import BUNDLED, private_index  # noqa: E402
 from protocol.address import is_loopback  # noqa: E402
+from turns.counts import forget  # noqa: E402
 
 _settings, _warnings = load_or_exit()
 
@@ -24,8 +28,22 @@ if _settings.knowledge_index is None or os.environ.get("INDEX_OWNER", str(os.get
     # the sockets finds the old one's there, and makes its own
     os.environ |= {"KNOWLEDGE_INDEX": str(private_index()), "INDEX_OWNER": str(os.getpid())}
 
+
+def _remove(folder: str, owner: int) -> None:
+    if os.getpid() == owner:  # and not in a worker, which was forked with this
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if _settings.has_metrics and os.environ.get("COUNTS_OWNER") != str(os.getpid()):
+    # where each worker counts, for all to read
+    _folder = tempfile.mkdtemp(prefix="custom-llm-server-counts-")
+    os.environ |= {"COUNTS_FOLDER": _folder, "COUNTS_OWNER": str(os.getpid())}
+    atexit.register(_remove, _folder, os.getpid())
+
 _host = f"[{_settings.listens_on}]" if ":" in _settings.listens_on else _settings.listens_on
-bind = f"{_host}:{_settings.port}"
+bind = [f"{_host}:{_settings.port}"]
+if _settings.metrics_port:
+    bind.append(f"127.0.0.1:{_settings.metrics_port}")
 workers = _settings.web_concurrency
 worker_class = "server.worker.Worker"
 worker_connections = _settings.max_connections
@@ -50,6 +68,9 @@ def on_starting(server: Any) -> None:
         sys.exit("custom-llm-server: certfile and keyfile are not supported; terminate TLS in front, as README shows")
     if config.preload_app:
         sys.exit("custom-llm-server: --preload imports the app before gevent can patch ssl; leave it out")
+    if _settings.metrics_port and ("127.0.0.1", _settings.metrics_port) not in config.address:
+        place = f"127.0.0.1:{_settings.metrics_port}"
+        sys.exit(f"custom-llm-server: --bind takes the place of METRICS_PORT: give it twice, with {place} too")
     hosts = [address[0] if isinstance(address, tuple) else "unix:" for address in config.address]
     if _settings.is_pass_through and not _settings.allow_pass_through and not all(map(is_loopback, hosts)):
         sys.exit("custom-llm-server: pass-through on an address that others reach needs ALLOW_PASS_THROUGH=1")
@@ -69,13 +90,21 @@ def _check_is_free(addresses: list[Any]) -> None:
                 probe.bind(address[:2])
             except OSError as error:
                 place = f"{address[0]}:{address[1]}"
-                sys.exit(f"custom-llm-server: {place} can't be listened on ({error.strerror}); set HOST or PORT")
+                names = "METRICS_PORT" if address[1] == _settings.metrics_port else "HOST or PORT"
+                sys.exit(f"custom-llm-server: {place} can't be listened on ({error.strerror}); set {names}")
 
 
 def post_fork(server: Any, worker: Any) -> None:
     """Hand a worker its time limits."""
     worker.head_s, worker.body_s, worker.write_s = _settings.head_s, _settings.body_s, _settings.write_s
     worker.drain_s = _settings.drain_s
+    worker.metrics_port = _settings.metrics_port
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Forget the streams of a worker that has ended, however it did; what it has counted stays."""
+    if _settings.has_metrics:
+        forget(Path(os.environ["COUNTS_FOLDER"]), worker.pid)
 
 
 def when_ready(server: Any) -> None:

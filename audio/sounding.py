@@ -46,6 +46,8 @@ class Sounding:
         want = wanted(turn.request)
         if not want.sound or turn.request.is_empty_turn:
             return written(turn)
+        if turn.trace:
+            turn.trace.audio_hz = self.speech.form.hz
         if turn.says is not None:
             return self._say(turn, written, want)
         return self._spoken(turn, written, want)
@@ -57,6 +59,8 @@ class Sounding:
         want = wanted(turn.request)
         if not want.sound:
             return written(turn)
+        if turn.trace:
+            turn.trace.audio_hz = self.speech.form.hz
         if self.source == "upstream":
             turn.request.body["modalities"] = ["text", "audio"]
             turn.request.body["audio"] = {"voice": want.voice or "alloy", "format": "pcm16"}

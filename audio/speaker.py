@@ -1,5 +1,6 @@
 """Say one reply's sentences, one after another, on one track."""
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -57,7 +58,7 @@ class Speaker:
         self._saying: _Saying | None = None
         self._work: Aside[None] | None = None
         self._is_complete = False
-        self._has_begun = False
+        self._last = "  "  # the last character that was shown, and the last of its piece
 
     def hear(self, text: str) -> None:
         """Take more of the reply."""
@@ -88,8 +89,6 @@ class Speaker:
         """Say no more than what the voice has made by now: all of that is put on the track, which ends."""
         if self._saying:
             self._put(self._saying)
-            if self._saying.size:
-                self._tell_words(self._saying)
             self._saying = None
         if not self.track.is_ended:
             self._end()
@@ -106,10 +105,19 @@ class Speaker:
         while self._unheard and not self._sentences:
             text = self._unheard.popleft()
             for piece in self._cutter.end() if text is None else self._cutter.feed(text):
-                said = wording(piece if self._has_begun or self._verbatim else piece.lstrip(), verbatim=self._verbatim)
-                self._has_begun = self._has_begun or bool(said.shown)
+                said = wording(piece if self._verbatim else self._joined(piece), verbatim=self._verbatim)
                 if said.shown:
+                    self._last = said.shown[-1] + piece[-1]
                     self._sentences.append(said)
+                elif piece.isspace():
+                    self._last = self._last[0] + piece[-1]
+
+    def _joined(self, piece: str) -> str:
+        """Return a piece with the white space that parts it from the one before: it may stand at that one's end."""
+        if self._last[0].isspace():
+            return piece.lstrip()
+        is_parted = self._last[1].isspace() and self._last[0].isascii()
+        return f" {piece}" if is_parted and not piece[:1].isspace() else piece
 
     def _start_next(self) -> bool:
         """Begin a sentence, if there is one and it is time; tell whether there may be more to do at once."""
@@ -129,9 +137,13 @@ class Speaker:
         spoken = language(said.spoken, self._turn.language)
 
         def work(waits: Waits) -> None:
-            for sound in self._voice.speak(said.spoken, spoken, self._name, waits):
-                saying.sounds.append(sound)
-                self._turn.call.ring()
+            began = time.monotonic()
+            try:
+                for sound in self._voice.speak(said.spoken, spoken, self._name, waits):
+                    saying.sounds.append(sound)
+                    self._turn.call.ring()
+            finally:
+                self._turn.record.synthesis_s += time.monotonic() - began
 
         self._work = Aside(self._turn, work)
         return False
@@ -149,21 +161,17 @@ class Speaker:
         self._put(saying)
         self._saying, work, self._work = None, self._work, None
         work.close()
-        if not saying.size:
-            work.result()  # nothing is told of a sentence that failed before its first sound
-            self._tell(saying)
-        self._tell_words(saying)
-        work.result()
-
-    def _tell(self, saying: _Saying) -> None:
-        if not saying.is_told:
-            saying.is_told = True
-            self.track.note(saying.began_ms, transcript=saying.wording.shown)
-
-    def _tell_words(self, saying: _Saying) -> None:
+        work.result()  # of a sentence whose voice failed no words are told, for there is no telling which were spoken
+        self._tell(saying)
         duration_ms = saying.size * 1000 / (self._voice.rate * SAMPLE_BYTES)
         self.track.note(saying.began_ms, words=list(_words(saying, duration_ms)))
         self._said_ms = saying.began_ms + duration_ms
+
+    def _tell(self, saying: _Saying) -> None:
+        """Send a sentence's transcript with its first sound: nothing is told of one that fails before."""
+        if not saying.is_told:
+            saying.is_told = True
+            self.track.note(saying.began_ms, transcript=saying.wording.shown)
 
     def _end(self) -> None:
         self.track.add(self._resampler.end())

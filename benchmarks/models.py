@@ -9,7 +9,11 @@ from typing import Any
 
 _ECHO = re.compile(r"echo-(\d{1,5})ms")
 _TOKEN = re.compile(r"\s*(?:[\u4e00-\u9fff]{1,2}[^\w\s]*|[^\s\u4e00-\u9fff]+)|\s+")
-_NAME = re.compile(r"bench-(\d{1,6})x(\d{1,5})ms((?:-(?:ttft\d{1,6}|stall\d{1,6}|close|crlf|usage))*)")
+_NAME = re.compile(
+    r"bench-(\d{1,6})x(\d{1,5})ms((?:-(?:(?:ttft|stall|cut|garbage|error|status)\d{1,6}|close|crlf|usage|words))*)"
+)
+WORDS = (" So", " this", " is", " a", " line", " of", " words", " to", " hear.")
+"""What `-words` says, over and over, in the place of marks."""
 _IDENTITY = {
     "id": "chatcmpl-bench00000000000000000001",
     "object": "chat.completion.chunk",
@@ -18,6 +22,7 @@ _IDENTITY = {
     "service_tier": "default",
     "system_fingerprint": "fp_0123456789",
 }
+_ERROR = b'{"error":{"message":"overloaded","type":"server_error","param":null,"code":"overloaded"}}'
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
 
 
@@ -33,6 +38,10 @@ class Model:
     interval_ns: int
     delay_ns: int
     stall: int | None
+    status: int | None
+    breaks_at: int | None  # the chunk in whose place `breaking` comes, and the end of the connection
+    breaking: bytes
+    words: bool
     framed: bool
     opening: tuple[bytes, ...]
     before: bytes
@@ -47,7 +56,7 @@ class Model:
         """Return content chunk `sequence`: an echo's, or one of about 280 bytes that is stamped with this moment."""
         if self.said:
             return self.said[sequence]
-        mark = b"%d:%d" % (sequence, time.monotonic_ns())
+        mark = WORDS[sequence % len(WORDS)].encode() if self.words else b"%d:%d" % (sequence, time.monotonic_ns())
         if not self.framed:
             return b"%b%b%b" % (self.before, mark, self.after)
         size = len(self.before) + len(mark) + len(self.after)
@@ -82,8 +91,9 @@ def read_model(name: str) -> Model:
     """Return the model of that name; ValueError if it is none of the mock's."""
     match = _NAME.fullmatch(name)
     if not match:
-        raise ValueError("model: the mock has bench-<N>x<I>ms[-ttft<D>][-stall<K>][-close][-crlf][-usage], echo-<I>ms")
+        raise ValueError("model: the mock has bench-<N>x<I>ms[-ttft<D>][-stall<K>] and so on, echo-<I>ms")
     options = dict(re.findall(r"([a-z]+)(\d*)", match[3]))
+    words = "words" in options
     chunks = int(match[1])
     framed = "close" not in options
     newline = b"\r\n\r\n" if "crlf" in options else b"\n\n"
@@ -93,17 +103,23 @@ def read_model(name: str) -> Model:
         return _framed(event) if framed else event
 
     framing = b"Transfer-Encoding: chunked" if framed else b"Connection: close"
-    before, _, after = _chunk(name, {"content": " @@mark@@"}, None).partition(b"mark")
+    before, _, after = _chunk(name, {"content": "mark" if words else " @@mark@@"}, None).partition(b"mark")
     finish = frame(_chunk(name, {}, "stop"))
     counts = {"prompt_tokens": 9, "completion_tokens": chunks, "total_tokens": chunks + 9}
     usage = frame(_encode({**_IDENTITY, "model": name, "choices": [], "usage": counts}))
     close = (frame(b"[DONE]"), b"0\r\n\r\n") if framed else (frame(b"[DONE]"),)
+    breaks = {"cut": b"", "garbage": frame(b'{"choices":[{"delta":{"con'), "error": frame(_ERROR) + frame(b"[DONE]")}
+    fault = next((fault for fault in breaks if fault in options), "")
     return Model(
         name=name,
         chunks=chunks,
         interval_ns=int(match[2]) * 1_000_000,
         delay_ns=int(options.get("ttft", 0)) * 1_000_000,
         stall=int(options["stall"]) if "stall" in options else None,
+        status=int(options["status"]) if "status" in options else None,
+        breaks_at=int(options[fault]) if fault else None,
+        breaking=breaks.get(fault, b""),
+        words=words,
         framed=framed,
         opening=(_HEAD + framing + b"\r\n\r\n", frame(_chunk(name, {"role": "assistant", "content": ""}, None))),
         before=b"data: " + before,

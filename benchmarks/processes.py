@@ -43,6 +43,18 @@ def memory_kib(pid: int | None) -> float | None:
     return sum(sizes) if sizes else None
 
 
+def open_files(pid: int, but_to_port: int) -> int:
+    """Return how many files the whole tree of `pid` has open, without connections to this TCP port."""
+    there = {
+        f"socket:[{fields[9]}]"
+        for table in ("tcp", "tcp6")
+        for line in _read(_PROC / "net" / table).splitlines()[1:]
+        if int((fields := line.split())[2].rpartition(":")[2], 16) == but_to_port
+    }
+    links = (link for process in process_tree(pid) for link in (_PROC / str(process) / "fd").glob("*"))
+    return sum(bool(name) and name not in there for name in map(_readlink, links))
+
+
 def find_listener(port: int) -> int | None:
     """Return the process that listens on TCP `port` (the parent, where several share the socket), if it may be seen."""
     sockets = {

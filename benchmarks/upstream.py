@@ -2,13 +2,16 @@
 
     python benchmarks/upstream.py --port 9100
 
-The model's name says what is streamed: bench-<N>x<I>ms[-ttft<D>][-stall<K>][-close][-crlf][-usage], or echo-<I>ms: what
-the last message says, a word each I ms
+The model's name says what is streamed: bench-<N>x<I>ms[-ttft<D>][-stall<K>][-close][-crlf][-usage][-words]
+and one fault: [-cut<K>][-garbage<K>][-error<K>][-status<N>]; or echo-<I>ms: what the last message says, a word each
+I ms
 
     N content chunks, I ms apart (0: as fast as the socket takes them), each a write of its own
     -ttft<D>   wait D ms before the response's head      -stall<K>  send K chunks, then say nothing for ever
     -close     no chunked framing, the close is the end  -crlf      events end in CR LF CR LF
-    -usage     a usage chunk before [DONE]
+    -usage     a usage chunk before [DONE]           -words      content is words to be spoken, without marks
+    -cut<K>    close in the place of chunk K         -garbage<K> send half a JSON object there, and close
+    -error<K>  send an error's event there           -status<N>  answer with that status
 
 A chunk's content is "@@<seq>:<monotonic ns>@@", the time of its write. A request body may hold "##<tag>##", a number.
 GET /stats counts connections, streams and cancels; GET /cancels has a line "<tag> <monotonic ns>" for each stream whose
@@ -119,6 +122,10 @@ class Upstream:
         except (ValueError, LookupError, TypeError) as error:
             self._refuse(connection, b"400 Bad Request", f"not a request of the mock's: {error}")
             return
+        if model.status:
+            self._counts["done"] += 1
+            self._refuse(connection, b"%d Refused" % model.status, "refused")
+            return
         if question.get("stream") is not True:
             self._counts["done"] += 1
             self._answer(connection, model.completion())
@@ -148,6 +155,12 @@ class Upstream:
             if not all(self._connections.send(connection, part) for part in model.opening):
                 return False
         if connection.sequence == model.stall:
+            return False
+        if connection.sequence == model.breaks_at:
+            if not model.breaking or self._connections.send(connection, model.breaking):
+                self._finish(connection, model)
+                if connection.open:
+                    self._connections.close(connection)
             return False
         if connection.sequence >= model.chunks:
             ending = model.ending_with_usage if connection.usage else model.ending

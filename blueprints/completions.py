@@ -18,6 +18,7 @@ from turns.respond import respond
 from turns.session_keys import SessionKeys
 from turns.sessions import Sessions, standing
 from turns.streams import Streams
+from turns.trace import Trace, traced
 from turns.turn import Service, Turn, answered
 
 PATH = "/chat/completions"
@@ -62,7 +63,8 @@ def _add_rules(bp: Blueprint, prefix: str, path: str, view: Callable[[], Respons
 
 def _complete(hides_thinking: bool, compose: Callable[[Turn], Answer]) -> Response:
     turn = _open_turn(hides_thinking)
-    return respond(turn, compose(turn))
+    pieces = compose(turn)
+    return respond(turn, traced(turn, turn.trace, pieces) if turn.trace else pieces)
 
 
 def _written(answer: Callable[[Turn], Answer], turn: Turn) -> Answer:
@@ -85,10 +87,12 @@ def _open_turn(hides_thinking: bool) -> Turn:
     data = request.get_data(cache=False)
     if request.content_length is None and len(data) >= (request.max_content_length or inf):
         raise RequestEntityTooLarge  # of a body without a length, werkzeug reads up to the limit and says nothing
-    chat = read_request(data, service.drop_fields)
+    chat = read_request(data, service.drop_fields, notes_interruptions=service.notes_interruptions)
     g.caller = caller_of(request.environ, service.write_s)
     streams.enter(g.caller)
     turn = Turn(service, chat, g.caller, g.record, key=g.key, hides_thinking=hides_thinking)
+    if service.traces and request.headers.get("X-Trace") == "1":
+        turn.trace = Trace()
     keys: SessionKeys = current_app.extensions["session_keys"]
     turn.session = keys.key_of(str(request.blueprint), bearer(), chat, request.headers, request.args)
     if turn.session is not None:

@@ -4,6 +4,7 @@ import hmac
 import logging
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flask import Flask, Response, g, request
@@ -17,8 +18,15 @@ from turns.record import Record
 log = logging.getLogger("custom_llm")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-OPEN_TO_ALL = "health.health"
-PASSED_THROUGH = frozenset({"chat", "models", "status"})
+OPEN_TO_ALL = frozenset({"health.health", "metrics.page", "playground.page", "playground.file"})
+"""What needs no key of a caller's; the counts have a key of their own."""
+UNKNOWN = "unknown"
+UNPARSED = "unparsed"
+NO_ENDPOINTS = frozenset({UNKNOWN, UNPARSED})
+"""In the place of an endpoint, in the log and in counts: there is none of that path, or it was no HTTP."""
+METRICS = "/metrics"
+"""Where there is no such endpoint nobody is asked for a key to it."""
+PASSED_THROUGH = frozenset({"chat", "models", "openapi", "playground", "status"})
 """The blueprints that a caller may use with a key of the upstream's own; all else is ours to protect."""
 
 
@@ -107,8 +115,10 @@ class Origins:
             response.headers["Access-Control-Expose-Headers"] = "X-Request-Id, Retry-After"
 
 
-def guard(app: Flask, access: Access, origins: Origins | None = None) -> None:
-    """Put every request of this app through the gate."""
+def guard(
+    app: Flask, access: Access, origins: Origins | None = None, count: Callable[[Record], None] | None = None
+) -> None:
+    """Put every request of this app through the gate; `count` is told of each when it has ended."""
     pages = origins or Origins()
 
     @app.before_request
@@ -116,11 +126,11 @@ def guard(app: Flask, access: Access, origins: Origins | None = None) -> None:
         asked = request.headers.get("X-Request-Id", "")
         request_id = asked if _REQUEST_ID.fullmatch(asked) else f"req-{secrets.token_hex(12)}"
         rule = request.url_rule
-        g.record = Record(rule.rule if rule else "unknown", request_id)
+        g.record = Record(rule.rule if rule else UNKNOWN, request_id, count)
         g.key = None
         if preflight := pages.preflight():
             return preflight  # a browser sends no key with it
-        if not (rule and rule.endpoint == OPEN_TO_ALL):
+        if not (rule.endpoint in OPEN_TO_ALL if rule else request.path == METRICS):
             g.key = access.check(request.blueprint)
         return None
 

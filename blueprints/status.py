@@ -11,13 +11,24 @@ from turns.turn import Service
 health_bp = Blueprint("health", __name__)
 bp = Blueprint("status", __name__)
 
-_WHAT = {
+WHAT = {
     "/chat/completions": "the language model, relayed",
     "/rag/chat/completions": "the language model, told what the documents say",
+    "/audio/chat/completions": "the language model, spoken, or a recording",
+    "/playground": "a page to talk to all of them",
+    "/docs": "a page that describes them",
+    "/openapi.json": "the same for machines",
     "/models": "the models that can be asked",
     "/health": "alive",
     "/ready": "can serve",
 }
+
+
+def _agents(served: set[str]) -> list[tuple[str, str]]:
+    """Return the paths of customers' agents."""
+    names = [path.split("/")[1] for path in served if path.count("/") == 3 and path.endswith("/chat/completions")]
+    paths = [f"/{name}/chat/completions" for name in sorted(names) if name != "v1"]
+    return [(path, "an agent") for path in paths if path not in WHAT]
 
 
 @health_bp.get("/health")
@@ -50,7 +61,7 @@ def index() -> Response:
     said: dict[str, Any] = {
         "name": "custom-llm-server",
         "what": "A custom LLM server for voice agents: OpenAI's chat completions, streamed.",
-        "endpoints": {path: what for path, what in _WHAT.items() if path in served},
+        "endpoints": {path: what for path, what in [*WHAT.items(), *_agents(served)] if path in served},
         "try": f"curl -N {key}-H 'Content-Type: application/json' "
         '-d \'{"stream":true,"messages":[{"role":"user","content":"Hello!"}]}\' '
         f"{request.host_url}chat/completions",

@@ -29,6 +29,8 @@ class Lookup:
             else:
                 passages = self.knowledge.search(question, self.limit, turn.caller)
             turn.record.passages = len(passages)
+            if turn.trace:
+                turn.trace.note_passages(passages)
             return passages, True
         except KnowledgeFailed as failed:
             self.knowledge.failures += 1
@@ -46,4 +48,6 @@ class Lookup:
             turn.record.knowledge = f"failed: {for_log(str(failed))}"
             return "The documents can't be consulted at the moment."
         turn.record.passages = (turn.record.passages or 0) + len(passages)
+        if turn.trace:
+            turn.trace.note_passages(passages)
         return "\n\n".join(f"{p.title}\n{p.text}".strip() for p in passages) or "The documents don't say."

@@ -1,11 +1,13 @@
 """Read a chat completions request as voice engines and plain clients send it."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
 from protocol.errors import BadRequest
+from protocol.language import Language, language
 from protocol.lenient import BOM, deeper_than, mend, more_than
 
 DEPTH_LIMIT = 64
@@ -15,6 +17,11 @@ PARTS_LIMIT = 150_000
 
 # what the engine adds to say who spoke and when; upstreams that validate strictly refuse it
 MESSAGE_EXTRAS = frozenset({"turn_id", "timestamp", "metadata", "interrupted", "interrupt_timestamp", "original"})
+INTERRUPTED: Mapping[Language, str] = {
+    "en": "[The caller interrupted here.]",
+    "zh": "[说到这里被来电者打断。]",
+}
+"""What the model is told where the caller interrupted its answer."""
 ROOT_EXTRAS = frozenset({"turn_id", "timestamp", "interruptable", "context", "params"})
 
 _PLACE = re.compile(r"(?P<problem>.*?)(?: - at `\$\.?(?P<place>.*)`)?", re.DOTALL)
@@ -46,7 +53,9 @@ class ChatRequest:
     `messages` are the caller's as they came, `extras` the root fields that were taken out of `body`.
     """
 
-    def __init__(self, body: dict[str, Any], typed: _Request, drop_fields: frozenset[str]) -> None:
+    def __init__(
+        self, body: dict[str, Any], typed: _Request, drop_fields: frozenset[str], notes_interruptions: bool
+    ) -> None:
         self.messages: list[dict[str, Any]] = body["messages"]
         self.stream = bool(typed.stream)
         self.include_usage = bool(typed.stream_options and typed.stream_options.include_usage)
@@ -56,7 +65,7 @@ class ChatRequest:
             dropped |= {"metadata"}
         self.extras = {key: body[key] for key in dropped if key in body}
         self.body = {key: value for key, value in body.items() if key not in dropped}
-        self.body["messages"] = [_for_upstream(message) for message in self.messages]
+        self.body["messages"] = [_for_upstream(message, notes_interruptions) for message in self.messages]
 
     @property
     def model(self) -> str | None:
@@ -105,10 +114,13 @@ def _text(part: dict[str, Any]) -> str:
     return text if isinstance(text, str) else ""
 
 
-def read_request(data: bytes, drop_fields: frozenset[str] = frozenset()) -> ChatRequest:
+def read_request(
+    data: bytes, drop_fields: frozenset[str] = frozenset(), *, notes_interruptions: bool = False
+) -> ChatRequest:
     """Read and check a request's JSON; raise BadRequest that names the place of what is wrong.
 
-    `params`, into which some integrators put what belongs at the root, is merged there; the root wins.
+    `params`, into which some integrators put what belongs at the root, is merged there; the root wins. With
+    `notes_interruptions` the model is told where the caller interrupted it.
     """
     if more_than(PARTS_LIMIT, data) or deeper_than(DEPTH_LIMIT, data):
         raise BadRequest(
@@ -127,7 +139,7 @@ def read_request(data: bytes, drop_fields: frozenset[str] = frozenset()) -> Chat
         typed = msgspec.convert(body, _Request)
     except msgspec.ValidationError as error:
         raise _misplaced(str(error)) from None
-    return ChatRequest(body, typed, drop_fields)
+    return ChatRequest(body, typed, drop_fields, notes_interruptions)
 
 
 def _read_json(data: bytes) -> Any:
@@ -154,12 +166,28 @@ def _is_openai_metadata(metadata: Any) -> bool:
     return isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
 
 
-def _for_upstream(message: dict[str, Any]) -> dict[str, Any]:
+def _for_upstream(message: dict[str, Any], notes_interruptions: bool) -> dict[str, Any]:
     if not MESSAGE_EXTRAS.isdisjoint(message):
+        if notes_interruptions and message.get("interrupted") is True and message["role"] == "assistant":
+            message = _with_note(message)
         message = {key: value for key, value in message.items() if key not in MESSAGE_EXTRAS}
     content = message.get("content")
     if isinstance(content, list) and any(_is_odd_picture(part) for part in content):
         message = {**message, "content": [_picture(part) if _is_odd_picture(part) else part for part in content]}
+    return message
+
+
+def _with_note(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message of the assistant with a note at the place where the caller interrupted it.
+
+    Its content is what was heard; without the note, a model takes the torn sentence for what it meant to say.
+    """
+    content = message.get("content")
+    note = INTERRUPTED[language(text_of(message))]
+    if isinstance(content, str) and content:
+        return {**message, "content": f"{content} {note}"}
+    if isinstance(content, list) and content:
+        return {**message, "content": [*content, {"type": "text", "text": note}]}
     return message
 
 

@@ -19,7 +19,9 @@ from gunicorn.http import RequestParser, errors, wsgi
 from gunicorn.http.body import ChunkedReader
 from gunicorn.workers.ggevent import GeventWorker
 
+from blueprints.gate import UNPARSED
 from protocol.errors import BadRequest, Failure, ServerError, error_json
+from server.blocking import BlockingWatch
 from server.incoming import HEAD_LIMIT, REST_LIMIT, Incoming, RequestBody, TooSlow
 from turns.record import Record
 from turns.streams import Streams
@@ -119,6 +121,7 @@ class Worker(GeventWorker):
 
     Times are in seconds: `head_s` for the whole of a request's head from its first byte on, `body_s` for the whole of
     its body, `write_s` for a caller who does not read, `drain_s` for how long a worker that ends still refuses turns.
+    At `metrics_port` nothing but the counts of all workers is served.
     """
 
     alive: bool
@@ -126,6 +129,7 @@ class Worker(GeventWorker):
     body_s = 30.0
     write_s = 10.0
     drain_s = 0.0
+    metrics_port = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -177,8 +181,12 @@ class Worker(GeventWorker):
     def run(self) -> None:
         """Serve until told to end; before the last answers would be cut off, give them a proper end."""
         ended = gevent.spawn(self._end_the_last)
+        agents = self.wsgi.extensions.get("agents_dir")
+        watch = BlockingWatch(agents) if agents else None
         super().run()
         ended.kill()
+        if watch:
+            watch.close()
 
     def handle_exit(self, sig: Any, frame: Any) -> None:
         """Begin to end: go on accepting for a while, only to refuse, for balancers take a moment to notice."""
@@ -230,7 +238,7 @@ class Worker(GeventWorker):
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Autorestarting worker after current request.")
             self.alive = False
-        blocks = self.wsgi(environ, response.start_response)
+        blocks = self._app_at(listener_name)(environ, response.start_response)
         if self._ends_at is not None or not self.alive or not self.cfg.keepalive or body.rest > REST_LIMIT:
             response.force_close()
         try:
@@ -249,9 +257,15 @@ class Worker(GeventWorker):
             return False
         return body.read_rest()
 
+    def _app_at(self, listener_name: Any) -> Any:
+        if self.metrics_port and isinstance(listener_name, tuple) and listener_name[1] == self.metrics_port:
+            return self.wsgi.extensions["metrics"].app
+        return self.wsgi
+
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer what is no HTTP in the form of all our errors; log neither what it was nor its query string."""
-        record = Record("unparsed", f"req-{secrets.token_hex(12)}")
+        counts = self.wsgi.extensions["metrics"]
+        record = Record(UNPARSED, f"req-{secrets.token_hex(12)}", counts.count if counts else None)
         if isinstance(exc, TooSlow):
             failure: Failure = exc
         elif isinstance(exc, errors.ParseException):

@@ -46,6 +46,11 @@ class Settings(OperationSettings, frozen=True, rename="upper"):
         return is_loopback(self.listens_on) if self.playground is None else self.playground
 
     @property
+    def has_metrics(self) -> bool:
+        """Tell whether requests are counted for Prometheus."""
+        return bool(self.metrics_port or self.metrics_key)
+
+    @property
     def listens_on(self) -> str:
         """Return the address to listen on."""
         return self.host or ("0.0.0.0" if self.caller_keys else "127.0.0.1")

@@ -24,9 +24,14 @@ class OperationSettings(AbilitySettings, frozen=True, rename="upper"):
         ),
     ] = 5.0
     metrics_port: Annotated[
-        int | None,
-        about("Port on 127.0.0.1 that serves `/metrics` to Prometheus.", "a port, 1 to 65535", ge=1, le=65535),
-    ] = None
+        int,
+        about(
+            "Port on 127.0.0.1 that serves `/metrics` to Prometheus; 0: none.",
+            "a port, 1 to 65535, or 0 for none",
+            ge=0,
+            le=65535,
+        ),
+    ] = 0
     metrics_key: Annotated[str | None, about("Bearer with which `/metrics` is served on PORT.", "a key")] = None
     cors_origins: Annotated[
         tuple[str, ...],

@@ -45,6 +45,11 @@ class Page:
         (found,) = (table[1:] for table in self.tables if first in table[1][0])
         return found
 
+    @property
+    def settings(self) -> list[list[str]]:
+        """Return the rows of all the tables whose second column holds defaults: they are one, in groups."""
+        return [row for heads, *rows in self.tables if heads[1] in ("Default", "默认值") for row in rows]
+
     def blocks_in(self, language: str) -> list[Block]:
         """Return the blocks in one language."""
         return [block for block in self.blocks if block.language == language]

@@ -112,7 +112,7 @@ class RunningServer:
         number, self._log = tempfile.mkstemp(dir=self._folder, suffix=".log")
         self._said: str | None = None  # all of the log, once the server has ended
         ours = {"HOST": "127.0.0.1", "PORT": self.port, "TMPDIR": self._folder, "DRAIN_S": 0}
-        environment = clean_environment(**{**ours, **settings})
+        self.environment = environment = clean_environment(**{**ours, **settings})
         if "flask" in command:
             command = (*command, "--port", str(self.port))
         self.process = subprocess.Popen(

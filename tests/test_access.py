@@ -35,6 +35,8 @@ ENDPOINTS = {
     ("GET", "/models"): 200,
     ("GET", "/v1/models"): 200,
     ("GET", "/"): 200,
+    ("GET", "/openapi.json"): 200,
+    ("GET", "/docs"): 200,
     ("GET", "/ready"): 200,
     ("GET", "/health"): 200,
     ("GET", "/no/such/path"): 404,

@@ -46,7 +46,7 @@ def test_what_the_engine_adds_for_itself_is_not_sent_upstream(
     assert asked == turn(
         messages=[
             {"role": "user", "content": "Go on"},
-            {"role": "assistant", "content": "So"},
+            {"role": "assistant", "content": "So [The caller interrupted here.]"},
             {"role": "user", "content": "Hi"},
         ]
     )

@@ -217,11 +217,11 @@ class TestFailures:
         heard = listen(got)
         assert got.error and got.error["code"] == code
         assert heard.transcript.startswith("Hello there.") and "Goodbye" not in heard.transcript
-        assert [word["text"] for word in heard.words][:2] == ["Hello", "there."]
+        assert [word["text"] for word in heard.words] == ["Hello", "there."]
         assert samples * 2 // 3 - 2 <= len(heard.pcm.rstrip(b"\0")) // 2 <= samples * 2 // 3 + 2
         assert len(voice.asked) == 2
 
-    def test_where_the_model_fails_what_the_voice_has_made_is_heard_with_its_words(
+    def test_where_the_model_fails_what_the_voice_has_made_is_heard(
         self, speaking: RunningServer, upstream: ScriptedUpstream, voice: ScriptedUpstream
     ) -> None:
         begun = HEAD + framed(event(ROLE) + event(chunk({"content": "Hello there. And"})))
@@ -231,7 +231,6 @@ class TestFailures:
         heard = listen(read_failed_stream(speaking.ask(path=AUDIO)))
 
         assert heard.transcript == "Hello there."
-        assert [word["text"] for word in heard.words] == ["Hello", "there."]
         assert 8000 / 24 <= heard.ms < 8000 / 24 + 40
 
 

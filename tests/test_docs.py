@@ -16,6 +16,7 @@ from protocol.errors import Outcome
 from protocol.request import MESSAGE_EXTRAS, ROOT_EXTRAS
 from settings import Settings
 from turns.record import Record
+from turns.session_keys import SessionKeys
 
 DESCRIPTIONS = {
     name.upper(): kind.__metadata__[0].description
@@ -31,17 +32,17 @@ def unquoted(cell: str) -> str:
 class TestSettings:
     @PAGES
     def test_the_table_names_every_setting_in_its_order(self, page: Page) -> None:
-        names = [unquoted(name) for name, *_ in page.table("`LLM_API_KEY`")]
+        names = [unquoted(name) for name, *_ in page.settings]
 
         assert names == list(DESCRIPTIONS)
 
     @PAGES
     def test_the_table_has_the_defaults(self, page: Page) -> None:
-        for name, default, _ in page.table("`LLM_API_KEY`"):
+        for name, default, _ in page.settings:
             check_default(unquoted(name), unquoted(default))
 
     def test_the_english_table_has_the_descriptions(self) -> None:
-        said = {unquoted(name): meaning for name, _, meaning in ENGLISH.table("`LLM_API_KEY`")}
+        said = {unquoted(name): meaning for name, _, meaning in ENGLISH.settings}
 
         assert said == DESCRIPTIONS
 
@@ -79,7 +80,7 @@ def check_default(name: str, said: str) -> None:
     own = getattr(Settings(), name.lower())
     assert getattr(settings, name.lower()) == own
     assert warnings == []
-    assert bool(said) == (own not in (None, ())), name
+    assert bool(said) == (own not in (None, (), frozenset())), name
 
 
 class TestCode:
@@ -95,6 +96,7 @@ class TestCode:
         record.status, record.model, record.first_byte, record.tokens = 200, "m", record.began, 1
         record.cause, record.detail = "upstream_timeout", "late"
         record.passages, record.knowledge_ms, record.knowledge = 4, 1.8, "failed: late"
+        record.first_audio, record.late_chunks, record.tool_calls = record.began, 1, 1
 
         said = [unquoted(name) for name, _ in page.table("`id`")]
 
@@ -104,8 +106,8 @@ class TestCode:
         assert shown == [name for name in said if name in shown]
 
     @PAGES
-    def test_the_endpoints_are_those_that_are_served(self, page: Page) -> None:
-        rules = create_app(Settings()).url_map.iter_rules()
+    def test_the_endpoints_are_those_that_are_served(self, page: Page, tmp_path: Path) -> None:
+        rules = create_app(Settings(agents_dir=tmp_path)).url_map.iter_rules()
         served = {f"{method} {rule.rule}" for rule in rules for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
 
         said = [unquoted(name) for name, _ in page.table("`POST /chat/completions`")]
@@ -132,14 +134,22 @@ class TestCode:
     def test_the_fields_that_are_taken_out_are_named(self, page: Page) -> None:
         rows = page.table("`interrupt_timestamp`")
 
-        in_messages, at_the_root, params, _, dropped, *_ = (set(codes(row[0])) for row in rows)
+        in_messages, at_the_root, params, _, dropped, session, *_ = (set(codes(row[0])) for row in rows)
 
         assert in_messages == MESSAGE_EXTRAS
+        assert session == SessionKeys().fields
         assert at_the_root | params == ROOT_EXTRAS
         assert dropped == Settings().llm_drop_fields
 
     @PAGES
-    @pytest.mark.parametrize(("file", "first"), [("requirements.txt", "`Flask`"), ("requirements-dev.txt", "`pytest`")])
+    @pytest.mark.parametrize(
+        ("file", "first"),
+        [
+            ("requirements.txt", "`Flask`"),
+            ("requirements-voice.txt", "`espeakng-loader`"),
+            ("requirements-dev.txt", "`pytest`"),
+        ],
+    )
     def test_the_dependencies_are_those_that_are_installed(self, page: Page, file: str, first: str) -> None:
         lines = [line for line in (ROOT / file).read_text().splitlines() if not line.startswith(("-r", "#"))]
 
@@ -150,12 +160,12 @@ class TestCode:
 
 
 def codes_in_the_source() -> set[str]:
-    """Return each error's `code` that the source names."""
-    rooms = ("blueprints", "knowledge", "protocol", "turns", "upstream", "server")
+    """Return each error's `code` that the source names, but that of a base class, which nobody is sent."""
+    rooms = ("agents", "audio", "blueprints", "knowledge", "protocol", "turns", "upstream", "server")
     sources = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
     calls = (node for path in sources for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
     keywords = (keyword for call in calls for keyword in call.keywords if keyword.arg == "code")
-    return {str(keyword.value.value) for keyword in keywords if isinstance(keyword.value, ast.Constant)}
+    return {str(keyword.value.value) for keyword in keywords if isinstance(keyword.value, ast.Constant)} - {"turn_over"}
 
 
 class TestLanguages:
@@ -182,7 +192,8 @@ class TestLanguages:
 
     @PAGES
     def test_links_into_the_repository_lead_somewhere(self, page: Page) -> None:
-        local = [link for link in page.links if "://" not in link and not link.startswith("../../")]
+        paths = [link for link in page.links if "://" not in link and not link.startswith(("../../", "#"))]
+        local = [path.partition("#")[0] for path in paths]
 
         assert local
         assert [link for link in local if not (ROOT / link).exists()] == []

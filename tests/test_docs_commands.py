@@ -7,18 +7,21 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from binascii import a2b_base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from readme import CHINESE, ENGLISH, PAGES, Block, Page
-from running_server import KEY, ROOT, RunningServer, clean_environment, free_port, running_server
-from scripted_upstream import ScriptedUpstream
+from running_server import HELLO, KEY, ROOT, RunningServer, clean_environment, free_port, running_server, turn
+from scripted_upstream import ScriptedUpstream, answer
+from test_tools import call, calling, results
 
 # what README tells the reader to run, and this file does not
 NOT_RUN = {
     "script/test": "it would run this test again",
+    "script/doctor http://localhost:8000/chat/completions": "tests/test_doctor.py runs it",
     "ngrok http 8000": "needs a network and an account",
     "cloudflared tunnel --url http://localhost:8000": "needs a network",
     "curl -u \"$AGORA_CUSTOMER_ID:$AGORA_CUSTOMER_SECRET\" -H 'Content-Type: application/json' -d @start-agent.json "
@@ -50,7 +53,7 @@ class TestCommands:
         assert shown == run | NOT_RUN.keys()
 
     def test_the_agents_request_calls_what_is_served(self, demo: RunningServer) -> None:
-        (block,) = ENGLISH.blocks_in("json")
+        (block,) = (block for block in ENGLISH.blocks_in("json") if "llm" in block.text)
         llm: dict[str, Any] = json.loads(block.text)["properties"]["llm"]
         path = re.sub(r"^https://[^/]+", "", llm["url"])
         messages = [*llm["system_messages"], {"role": "user", "content": "Hello!", "turn_id": 1, "timestamp": 1}]
@@ -65,11 +68,36 @@ class TestCommands:
     def test_the_demo_answers_each_curl(self, page: Page, block: Block, demo: RunningServer) -> None:
         said = curl(block, demo)
 
-        assert '"model":"demo"' in said
+        assert any(mark in said for mark in ('"model":"demo"', '"model":"default"', '"upstream":"demo"'))
         if (expected := page.after(block)).language == "text":
             beginning, _, end = expected.text.partition("\n…\n")
             assert said.startswith(beginning.strip())
             assert said.endswith(end.strip())
+
+    @PAGES
+    def test_a_chunk_of_sound_has_what_is_shown(self, page: Page, demo: RunningServer) -> None:
+        (block,) = (block for block in page.blocks_in("json") if "words" in block.text)
+        shown = json.loads(block.text)["choices"][0]
+
+        answer = demo.ask({"stream": True, "messages": HELLO}, "/audio/chat/completions")
+
+        choices = [chunk["choices"][0] for chunk in answer.chunks]
+        sounds = [choice["delta"]["audio"] for choice in choices if "audio" in choice["delta"]]
+        assert shown.keys() == choices[0].keys()
+        assert shown["delta"]["audio"].keys() == {name for sound in sounds for name in sound}
+        first = next(sound["words"][0] for sound in sounds if "words" in sound)
+        assert first.keys() == shown["delta"]["audio"]["words"][0].keys()
+        assert first["text"] == sounds[0]["transcript"] == shown["delta"]["audio"]["transcript"]
+        assert f" {len(a2b_base64(sounds[0]['data'])):,} bytes" in block.text
+
+    def test_the_agent_that_is_shown_offers_its_tool(self, upstream: ScriptedUpstream, agents_dir: Path) -> None:
+        with running_server(AGENTS_DIR=agents_dir, LLM_BASE_URL=upstream.url, LLM_API_KEY=KEY) as server:
+            upstream.say(calling(call("opening_hours", day="Sunday")), answer("We are closed."))
+
+            got = server.ask(turn(), "/desk/chat/completions")
+
+        assert got.text == "We are closed."
+        assert results(upstream) == ["closed"]
 
     @pytest.mark.skipif(not shutil.which("curl"), reason="curl is missing")
     @PAGES
@@ -86,9 +114,25 @@ class TestCommands:
 
 
 @pytest.fixture(scope="module")
-def demo() -> Iterator[RunningServer]:
-    with running_server() as running:
+def agents_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the reader has saved the agent that README shows."""
+    return save_agent(tmp_path_factory.mktemp("reader"))
+
+
+@pytest.fixture(scope="module")
+def demo(agents_dir: Path) -> Iterator[RunningServer]:
+    with running_server(AGENTS_DIR=agents_dir, AUDIO_LEAD_MS=0) as running:
         yield running
+
+
+def save_agent(folder: Path) -> Path:
+    """Save the agent that README shows where README says, and return its folder."""
+    (block,) = (block for block in ENGLISH.blocks_in("python") if "def answer(turn)" in block.text)
+    file = folder / "my-agents/desk.py"
+    assert all(f"`{file.relative_to(folder)}`" in page.text for page in (ENGLISH, CHINESE))
+    file.parent.mkdir()
+    file.write_text(block.text)
+    return file.parent
 
 
 def curl(block: Block, server: RunningServer) -> str:
@@ -107,6 +151,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = tmp_path_factory.mktemp("clone") / "tree"
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "tests", "benchmarks"))
     shutil.copy(ROOT / ".env.example", tree)
+    save_agent(tree)
     (tree / ".venv/bin").mkdir(parents=True)
     (tree / ".venv/bin/gunicorn").symlink_to(Path(sys.prefix, "bin/gunicorn"))
     return tree

@@ -293,14 +293,22 @@ def test_the_script_runs_from_anywhere(bad: BadServer, tmp_path: Path) -> None:
     tree, elsewhere = tmp_path / "tree", tmp_path / "elsewhere"
     elsewhere.mkdir()
     (tree / "script").mkdir(parents=True)
-    for name in ("script/doctor", "script/setup", "requirements.txt", "doctor", "protocol", "upstream"):
+    for name in (
+        "script/doctor",
+        "script/setup",
+        "requirements.txt",
+        "requirements-voice.txt",
+        "doctor",
+        "protocol",
+        "upstream",
+    ):
         (tree / name).symlink_to(ROOT / name)
     (tree / ".venv/bin").mkdir(parents=True)
     python = tree / ".venv/bin/python"
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
-    wanted = (ROOT / "requirements.txt").read_text().rstrip("\n")
-    (tree / ".venv/installed-requirements.txt").write_text(f"{wanted}\n{wanted}\n")
+    plain, voice = ((ROOT / name).read_text() for name in ("requirements.txt", "requirements-voice.txt"))
+    (tree / ".venv/installed-requirements.txt").write_text(f"{plain}{voice}{plain}")
 
     ended = subprocess.run(
         [tree / "script/doctor", f"{bad.url}/teapot/chat/completions"],

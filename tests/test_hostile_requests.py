@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from hostile import CLASSES, CLOSED, Case
-from running_server import GUNICORN, KEY, ROOT, RunningServer, running_server
+from running_server import KEY, RunningServer, running_server
 from scripted_upstream import COMPLETION, Asked, ScriptedUpstream, reply
 from stream_rules import read_error
 
@@ -57,9 +56,7 @@ def send(port: int, case: Case) -> Got:
 @pytest.fixture(scope="module")
 def quick(_upstream: ScriptedUpstream) -> Iterator[RunningServer]:
     """A server that waits for nobody longer than a test may."""
-    command = (*GUNICORN, "--worker-class", "quick_worker.Quick")
-    settings: dict[str, Any] = {"LLM_BASE_URL": _upstream.url, "LLM_API_KEY": KEY, "PYTHONPATH": str(ROOT / "tests")}
-    with running_server(*command, HEAD_S=1, BODY_S=4, **settings) as running:
+    with running_server(LLM_BASE_URL=_upstream.url, LLM_API_KEY=KEY, HEAD_S=1, BODY_S=4) as running:
         yield running
 
 

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from limits import cpu_limit
 
-from protocol.lenient import BOM, deeper_than, mend
+from protocol.lenient import BOM, deeper_than, mend, more_than
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=8)
 ANY_JSON = st.recursive(
@@ -126,3 +126,29 @@ def test_brackets_in_strings_are_not_nesting(data: bytes, levels: int) -> None:
 def test_depth_costs_time_by_the_size(data: bytes) -> None:
     with cpu_limit(0.5):
         deeper_than(64, data)
+
+
+def parts(value: Any) -> int:
+    """Count the strings, commas and opening brackets of a value's JSON."""
+    if isinstance(value, dict):
+        return 1 + max(len(value) - 1, 0) + len(value) + sum(map(parts, value.values()))
+    if isinstance(value, list):
+        return 1 + max(len(value) - 1, 0) + sum(map(parts, value))
+    return int(isinstance(value, str))
+
+
+@given(value=ANY_JSON, ascii_only=st.booleans())
+@example(value={'a\\"': ["\\\\", '[{,"', "\\"]}, ascii_only=True)
+def test_parts_are_counted_without_decoding(value: Any, ascii_only: bool) -> None:
+    data = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+
+    assert not more_than(parts(value), data)
+    assert parts(value) < 2 or more_than(parts(value) - 1, data)
+
+
+@pytest.mark.parametrize(
+    "data", [b"[" * 10_000_000, b'"' * 10_000_000, b'"' + b'\\"' * 5_000_000, b'"",' * 3_000_000, b"[,{" * 3_000_000]
+)
+def test_parts_cost_time_by_the_size(data: bytes) -> None:
+    with cpu_limit(1):
+        more_than(150_000, data)

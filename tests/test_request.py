@@ -427,3 +427,34 @@ def test_only_a_users_turn_can_be_empty(role: str) -> None:
 )
 def test_the_text_of_a_message_is_that_of_its_parts(content: Any, text: str) -> None:
     assert text_of({"role": "user", "content": content}) == text
+
+
+class TestInterruptions:
+    @pytest.mark.parametrize(
+        ("content", "told"),
+        [
+            ("Our prices", "Our prices [The caller interrupted here.]"),
+            ("我们的价格", "我们的价格 [说到这里被来电者打断。]"),
+            ("", ""),
+            (None, None),
+            (
+                [{"type": "text", "text": "Our"}],
+                [{"type": "text", "text": "Our"}, {"type": "text", "text": "[The caller interrupted here.]"}],
+            ),
+        ],
+    )
+    def test_the_model_is_told_where_it_was_interrupted(self, content: Any, told: Any) -> None:
+        message = {"role": "assistant", "content": content, "interrupted": True, "original": "Our prices are …"}
+        data = json.dumps({"messages": [message, {"role": "user", "content": "Stop."}]}).encode()
+
+        silent, noted = read_request(data), read_request(data, notes_interruptions=True)
+
+        assert silent.body["messages"][0] == {"role": "assistant", "content": content}
+        assert noted.body["messages"][0] == {"role": "assistant", "content": told}
+
+    def test_nobody_else_is_interrupted(self) -> None:
+        messages = [{"role": "user", "content": "Stop.", "interrupted": True}]
+
+        request = read_request(json.dumps({"messages": messages}).encode(), notes_interruptions=True)
+
+        assert request.body["messages"] == [{"role": "user", "content": "Stop."}]

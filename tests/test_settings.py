@@ -8,6 +8,7 @@ import certifi
 import pytest
 
 import environment
+from audio.recording import BUNDLED_AUDIO, BUNDLED_TEXT
 from environment import PLACEHOLDER, BadSetting
 from settings import Settings
 
@@ -107,6 +108,60 @@ TABLE: dict[str, tuple[Any, list[tuple[str, Any]], list[str]]] = {
         [("稍等，我看看。", ("稍等，我看看。",))],
         ["|"],
     ),
+    "AUDIO_SOURCE": (
+        "auto",
+        [(source, source) for source in ("auto", "speech", "simulated", "upstream")],  # a recording has a test below
+        ["tone", "AUTO"],
+    ),
+    "AUDIO_TEXT_FILE": (None, [("/no/such/text", Path("/no/such/text"))], []),
+    "AUDIO_FILE": (None, [("/no/such/sound.wav", Path("/no/such/sound.wav"))], []),
+    "AUDIO_FILE_HZ": (16000, [("4000", 4000), ("192000", 192000)], ["3999", "192001", "16k"]),
+    "AUDIO_HZ": (16000, [("8000", 8000), ("48000", 48000)], ["7999", "48001", "16k"]),
+    "AUDIO_CHUNK_MS": (40, [("10", 10), ("1000", 1000)], ["9", "1001", "0.04s"]),
+    "AUDIO_LEAD_MS": (1000, [("0", 0), ("60000", 60000)], ["-1", "60001", "1s"]),
+    "AUDIO_ID": ("once", [("once", "once"), ("every", "every")], ["never", "1"]),
+    "AUDIO_EARLY": (24, [("0", 0), ("1000", 1000)], ["-1", "1001", "early"]),
+    "AUDIO_UPSTREAM_HZ": (24000, [("4000", 4000), ("192000", 192000)], ["3999", "192001", "24k"]),
+    "AUDIO_WAITING_AFTER_MS": (-1, [("-1", -1), ("0", 0), ("60000", 60000)], ["-2", "60001", "soon"]),
+    "VOICE": ("auto", [(voice, voice) for voice in ("auto", "espeak", "none")], ["server", "kokoro", "AUTO"]),
+    "VOICE_URL": (None, [("http://127.0.0.1:8880/v1", "http://127.0.0.1:8880/v1")], ["kokoro", "ftp://x", "http://"]),
+    "VOICE_KEY": (None, [("v-1", "v-1")], ["two words", "ключ"]),
+    "VOICE_MODEL": ("tts-1", [("kokoro", "kokoro")], []),
+    "VOICE_NAME": ("alloy", [("af_heart", "af_heart")], []),
+    "VOICE_HZ": (24000, [("4000", 4000), ("192000", 192000)], ["3999", "192001", "24k"]),
+    "VOICE_FIRST_S": (5.0, *SECONDS),
+    "VOICE_STALL_S": (5.0, *SECONDS),
+    "AGENTS_DIR": (None, [(str(Path(__file__).parent), Path(__file__).parent)], ["no-such-folder", __file__]),
+    "TOOLS": (
+        frozenset(),
+        [("time", frozenset({"time"})), ("time, search,calculate", frozenset({"time", "search", "calculate"}))],
+        ["weather", "time,weather", "Time"],
+    ),
+    "TOOL_DEADLINE_S": (10.0, *SECONDS),
+    "TOOL_TEXT": ("pass", [("pass", "pass"), ("hold", "hold")], ["drop", "1"]),
+    "TOOL_WAITING_AFTER_MS": (1000, [("-1", -1), ("0", 0), ("60000", 60000)], ["-2", "60001", "soon"]),
+    "WAITING_EN": ("One moment, please.", [("Hold on.", "Hold on.")], []),
+    "WAITING_ZH": ("请稍等。", [("马上。", "马上。")], []),
+    "INTERRUPTION_NOTE": (True, [("0", False), ("1", True)], ["maybe"]),
+    "SESSION_HEADER": ("X-Session-Id", [("X-Call", "X-Call")], ["x call", "x:call", "séance"]),
+    "SESSION_CHANNEL_FIELD": (None, [("channel", "channel")], ["messages", "model", "session_id"]),
+    "REDIS_URL": (
+        None,
+        [(url, url) for url in ("redis://127.0.0.1:6379/1", "rediss://:p%40@redis.example", "unix:///run/redis.sock")],
+        ["redis.example:6379", "http://redis.example", "redis://", "redis://x/one", "redis://x?socket_timeout=9"],
+    ),
+    "MAX_STREAMS": (1000, [("1", 1), ("1000000", 1000000)], ["0", "1000001", "many"]),
+    "HEAD_S": (10.0, *SECONDS),
+    "BODY_S": (30.0, *SECONDS),
+    "DRAIN_S": (5.0, [("0", 0.0), ("25", 25.0), ("0.5", 0.5)], ["-1", "25.1", "5s"]),
+    "METRICS_PORT": (0, [("0", 0), ("1", 1), ("65535", 65535)], ["-1", "65536", "http"]),
+    "METRICS_KEY": (None, [("m-1", "m-1")], ["two words", "ключ"]),
+    "CORS_ORIGINS": (
+        (),
+        [("https://shop.example, http://localhost:3000", ("https://shop.example", "http://localhost:3000"))],
+        [","],
+    ),
+    "PLAYGROUND": (None, [("1", True), ("0", False)], ["maybe"]),
     "LOG_LEVEL": ("INFO", [("DEBUG", "DEBUG"), ("ERROR", "ERROR")], ["loud"]),
     "LOG_FORMAT": ("plain", [("plain", "plain"), ("json", "json")], ["xml"]),
 }
@@ -331,6 +386,35 @@ class TestHost:
     @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
     def test_pass_through_that_this_machine_alone_reaches_is_allowed(self, host: str) -> None:
         assert load(LLM_BASE_URL=UPSTREAM, HOST=host).is_pass_through
+
+
+class TestSound:
+    def test_a_recording_is_two_files_that_can_be_read(self) -> None:
+        files = {"AUDIO_FILE": str(BUNDLED_AUDIO), "AUDIO_TEXT_FILE": str(BUNDLED_TEXT)}
+
+        settings = load(AUDIO_SOURCE="recording", **files)
+
+        assert (settings.audio_file, settings.audio_text_file) == (BUNDLED_AUDIO, BUNDLED_TEXT)
+        with pytest.raises(BadSetting, match="^AUDIO_FILE and AUDIO_TEXT_FILE must be set"):
+            load(AUDIO_SOURCE="recording")
+        with pytest.raises(BadSetting, match="AUDIO_FILE and AUDIO_TEXT_FILE must be a recording"):
+            load(**{**files, "AUDIO_TEXT_FILE": str(BUNDLED_AUDIO)})
+
+    def test_a_recording_that_is_not_there_is_simulated_with_a_warning(self) -> None:
+        files = {"AUDIO_FILE": "/no/such/hello.wav", "AUDIO_TEXT_FILE": str(BUNDLED_TEXT)}
+
+        assert warnings(**files) == ["hello.wav can't be found: /audio plays simulated sound"]
+        with pytest.raises(BadSetting, match="hello.wav"):
+            load(AUDIO_SOURCE="recording", **files)
+
+    def test_a_server_that_speaks_has_an_address(self) -> None:
+        assert load(VOICE="server", VOICE_URL=UPSTREAM).voice == "server"
+        with pytest.raises(BadSetting, match="^VOICE_URL must be set"):
+            load(VOICE="server")
+
+    def test_speech_needs_a_voice(self) -> None:
+        with pytest.raises(BadSetting, match="^VOICE must be"):
+            load(AUDIO_SOURCE="speech", VOICE="none")
 
 
 class TestProxy:

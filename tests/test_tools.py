@@ -10,12 +10,18 @@ import pytest
 from running_server import KEY, RunningServer, running_server, turn
 from scripted_upstream import COMPLETION, ROLE, STOP, ScriptedUpstream, Step, answer, chunk, reply, stream
 from stream_rules import Stream, read_failed_stream, read_good_stream
+from test_tool_calls import SHAPES
 
 AGENTS = Path(__file__).parent / "customer_agents"
 DESK = "/desk/chat/completions"
 WAITING = "Hold on, please."
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 THEIRS = {"type": "function", "function": {"name": "transfer", "parameters": {"type": "object"}}}
+
+
+def is_run(name: str, arguments: str) -> bool:
+    """Tell whether the desk has this tool and takes these arguments."""
+    return name in ("weather", "time") and arguments.startswith("{")
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +51,14 @@ def call(name: str, index: int = 0, **arguments: Any) -> dict[str, Any]:
     return {"index": index, "id": f"call-{name}-{index}", "type": "function", "function": function}
 
 
+OURS = [name for name, (_, calls) in SHAPES.items() if all(is_run(*call) for call in calls)]
+
+
+def pieces(chunks: list[list[Any]]) -> list[dict[str, Any]]:
+    """Return the chunks that bring these pieces of calls."""
+    return [chunk({"tool_calls": each}) for each in chunks]
+
+
 def calling(*calls: dict[str, Any], text: str = "", answer_id: str = "chatcmpl-1") -> list[Step]:
     """Script a stream that calls tools, after some text."""
     said = [chunk({"content": text})] if text else []
@@ -60,7 +74,8 @@ def whole(*calls: dict[str, Any], text: str | None = None) -> list[Step]:
 
 
 def ask(server: RunningServer, path: str = DESK, **changes: Any) -> Stream:
-    return read_good_stream(server.ask(turn(stream_options={"include_usage": True}, **changes), path), usage_asked=True)
+    body = turn(stream_options={"include_usage": True}, **changes)
+    return read_good_stream(server.ask(body, path), usage_asked=True)
 
 
 def results(upstream: ScriptedUpstream) -> list[str]:
@@ -74,7 +89,9 @@ def test_a_call_is_run_and_its_result_is_answered(desk: RunningServer, upstream:
     got = ask(desk)
 
     first, second = upstream.asked
-    assert {tool["function"]["name"] for tool in first.body["tools"]} == {"order", "fail", "hang", "slow", "long"}
+    assert {tool["function"]["name"] for tool in first.body["tools"]} == {
+        *("order", "fail", "hang", "slow", "long", "weather", "time")
+    }
     assert second.body["messages"][-2]["tool_calls"][0]["function"]["name"] == "order"
     assert second.body["messages"][-2]["tool_calls"][0]["id"] == second.body["messages"][-1]["tool_call_id"]
     assert results(upstream) == ["2 x tea ordered"]
@@ -174,6 +191,35 @@ def test_a_tool_that_had_to_be_called_is_so_once(desk: RunningServer, upstream: 
     ask(desk, tool_choice="required")
 
     assert [asked.body["tool_choice"] for asked in upstream.asked] == ["required", "auto"]
+
+
+class TestShapes:
+    """Calls as upstreams really stream them."""
+
+    @pytest.mark.parametrize("finish", ["tool_calls", "stop"])
+    @pytest.mark.parametrize("name", OURS)
+    def test_they_are_run(self, desk: RunningServer, upstream: ScriptedUpstream, name: str, finish: str) -> None:
+        chunks, calls = SHAPES[name]
+        upstream.say(stream(ROLE, *pieces(chunks), chunk({}, finish)), answer("Done."))
+
+        got = ask(desk)
+
+        expected = [
+            f"{json.loads(said).get('city', '')}: fine" if tool == "weather" else "noon" for tool, said in calls
+        ]
+        assert results(upstream) == expected
+        assert (got.text, got.tool_calls) == ("Done.", [])
+
+    @pytest.mark.parametrize("name", OURS)
+    def test_the_callers_go_out(self, desk: RunningServer, upstream: ScriptedUpstream, name: str) -> None:
+        chunks, calls = SHAPES[name]
+        theirs = [{"type": "function", "function": {"name": tool}} for tool in ("weather", "time")]
+        upstream.say(stream(ROLE, *pieces(chunks), chunk({}, "stop")))
+
+        got = ask(desk, tools=theirs)
+
+        assert [(each["name"], each["arguments"]) for each in got.tool_calls] == calls
+        assert got.finish_reasons == {0: "tool_calls"}
 
 
 class TestTheCallers:

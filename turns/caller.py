@@ -82,7 +82,9 @@ class ThreadCaller(Caller):
         while True:
             watched = self.sock if self.sock is not None and not self.has_pipelined else None
             soon = min(until, time.monotonic() + FIN_CHECK_S) if self.has_pipelined else until
+            began = time.monotonic()
             ready = poll([s for s in (sock, watched, self._bell) if s is not None], soon)
+            self.waited_s += time.monotonic() - began
             self._look_at_socket()
             self.look()
             if sock is not None and sock.fileno() in ready:

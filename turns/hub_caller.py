@@ -49,10 +49,12 @@ class HubCaller(Caller):
         if until < self._rings_at:
             self._set_timer(until)
         self._waiting = getcurrent()
+        began = time.monotonic()
         try:
             is_readable: bool = self._hub.switch()
         finally:
             self._waiting = None
+            self.waited_s += time.monotonic() - began
         if self.over is not None:
             raise self.over
         return is_readable

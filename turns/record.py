@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -16,9 +17,13 @@ _PLAIN = re.compile(r"[!#-<>-\[\]-~]+")
 
 
 class Record:
-    """What is known of one request when it has ended: what the log line says."""
+    """What is known of one request when it has ended: what the log line says, and what `count` is told.
 
-    def __init__(self, endpoint: str, request_id: str) -> None:
+    `waited_s` is how long a turn has waited, None of what is no turn.
+    """
+
+    def __init__(self, endpoint: str, request_id: str, count: "Callable[[Record], None] | None" = None) -> None:
+        self._count = count
         self.endpoint = endpoint
         self.request_id = request_id
         self.status = 0
@@ -26,15 +31,21 @@ class Record:
         self.chunks = 0
         self.tokens: int | None = None
         self.tool_calls = 0
+        self.failed_tool_calls = 0
+        self.retries = 0
         self.passages: int | None = None
         self.knowledge_ms: float | None = None
         self.knowledge = ""
         self.late_chunks = 0
+        self.synthesis_s = 0.0
+        self.is_streamed = False
+        self.waited_s: float | None = None
         self.outcome: Outcome = "ok"
         self.cause: Outcome | None = None
         self.detail = ""
         self.began = time.monotonic()
         self.first_byte: float | None = None
+        self.first_sentence: float | None = None
         self.first_audio: float | None = None
 
     def fail(self, failure: Failure) -> None:
@@ -49,7 +60,9 @@ class Record:
             self.tokens = total
 
     def write(self) -> None:
-        """Write the line."""
+        """Write the line, and have the request counted."""
+        if self._count:
+            self._count(self)
         if log.isEnabledFor(logging.INFO):
             # straight to the handlers: finding out which line of code logs costs more than all the rest
             line = log.makeRecord(log.name, logging.INFO, "", 0, "request", (), None, extra={"fields": self.fields()})
@@ -57,16 +70,16 @@ class Record:
 
     def fields(self) -> dict[str, Any]:
         """Return what the line says, in its order; times in ms."""
-        now = time.monotonic()
         fields: dict[str, Any] = {
             "id": self.request_id,
             "endpoint": self.endpoint,
             "status": self.status,
             "outcome": self.outcome,
             "model": quoted(self.model),
-            "first_byte_ms": self._since_began(self.first_byte),
-            "first_audio_ms": self._since_began(self.first_audio),
-            "total_ms": self._since_began(now),
+            "first_byte_ms": _ms(self.since_began(self.first_byte)),
+            "first_sentence_ms": _ms(self.since_began(self.first_sentence)),
+            "first_audio_ms": _ms(self.since_began(self.first_audio)),
+            "total_ms": _ms(self.total_s),
             "chunks": self.chunks,
             "late_chunks": self.late_chunks or None,
             "tokens": self.tokens,
@@ -79,8 +92,18 @@ class Record:
         }
         return {key: value for key, value in fields.items() if value not in (None, "")}
 
-    def _since_began(self, moment: float | None) -> float | None:
-        return None if moment is None else round((moment - self.began) * 1000, 1)
+    @property
+    def total_s(self) -> float:
+        """Return how long the request has taken up to now."""
+        return time.monotonic() - self.began
+
+    def since_began(self, moment: float | None) -> float | None:
+        """Return how many seconds after the request's beginning that was, None for what has not been."""
+        return None if moment is None else moment - self.began
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)
 
 
 class PlainLines(logging.Formatter):

@@ -1,5 +1,6 @@
 """Turn an answer into a response: streamed or collected, watched, and always properly ended."""
 
+import re
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 # buffering proxies would hold back the voice; a compressing one too
 STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+_SENTENCE_END = re.compile(r"[.!?](?:\s|$)|[。！？]")
 
 
 def respond(turn: Turn, pieces: Answer) -> Response:
@@ -39,6 +41,8 @@ def respond(turn: Turn, pieces: Answer) -> Response:
             _one_block(turn, data), mimetype="application/json", headers={"Content-Length": str(len(data))}
         )
     turn.record.first_byte = time.monotonic()
+    if turn.record.first_sentence is not None:
+        turn.record.first_sentence = turn.record.first_byte  # it goes out with it
     return response
 
 
@@ -69,7 +73,7 @@ def _blocks(turn: Turn, pieces: Answer) -> Generator[bytes, None, None]:
     model = turn.request.model or "default"
     shape = Shape(turn.id, turn.created, model, turn.request.include_usage, turn.service.repeats_audio_id)
     held: list[bytes] = []
-    is_open = False
+    is_open = has_text = False
     sent_at = record.began
     if keepalive_s:
         turn.call.wake_at(sent_at + keepalive_s)
@@ -79,6 +83,10 @@ def _blocks(turn: Turn, pieces: Answer) -> Generator[bytes, None, None]:
                 raise ServerError("The server failed to answer.", detail="a whole completion in a stream")
             if piece:
                 held += shape.take(piece)
+                if record.first_sentence is None and (text := piece.text):
+                    has_text = True
+                    if _SENTENCE_END.search(text):
+                        record.first_sentence = time.monotonic()
                 if not (is_open or shape.has_token) or not held:
                     continue
                 block = framed(held)
@@ -97,6 +105,8 @@ def _blocks(turn: Turn, pieces: Answer) -> Generator[bytes, None, None]:
                 is_open = True
                 yield b""
             yield block
+        if has_text and record.first_sentence is None:
+            record.first_sentence = time.monotonic()  # which is what an engine takes the end for
         if not is_open:
             yield b""
         yield framed(held + shape.end())
@@ -120,6 +130,7 @@ def _blocks(turn: Turn, pieces: Answer) -> Generator[bytes, None, None]:
         yield framed(held + shape.fail(failure))
     finally:
         pieces.close()
+        _note_waits(turn)
         record.model, record.chunks = shape.model, shape.chunks
         record.note_usage(shape.usage)
 
@@ -132,6 +143,12 @@ def _one_block(turn: Turn, data: bytes) -> Generator[bytes, None, None]:
         raise
 
 
+def _note_waits(turn: Turn) -> None:
+    turn.record.is_streamed = turn.request.stream
+    turn.record.waited_s = turn.caller.waited_s
+    turn.record.retries = int(turn.call.retried)
+
+
 def _note_loss(turn: Turn) -> None:
     """Note why the server closes a response before its end: the caller does not read, or has gone."""
     turn.record.outcome = "caller_too_slow" if turn.caller.is_too_slow else "caller_hangup"
@@ -139,8 +156,11 @@ def _note_loss(turn: Turn) -> None:
 
 def _collected(turn: Turn, pieces: Answer) -> bytes:
     """Return the JSON of a whole answer: the upstream's own where it is nothing else."""
-    with closing(pieces):
-        said = list(pieces)
+    try:
+        with closing(pieces):
+            said = list(pieces)
+    finally:
+        _note_waits(turn)
     completions = [piece for piece in said if isinstance(piece, Completion)]
     text = "".join(piece.text for piece in said)
     last = completions[-1] if completions else None

@@ -1,5 +1,7 @@
 """The answers that a process is giving: how many it bears, and their common end."""
 
+from collections.abc import Callable
+
 from protocol.errors import CutShort, Draining, Failure
 from turns.caller import Caller
 
@@ -15,13 +17,14 @@ class Overload(Failure):
 
 
 class Streams:
-    """The callers of one process who are being answered, at most `limit` of them.
+    """The callers of one process who are being answered, at most `limit` of them; `watch` is told 1 and -1.
 
     Once it drains no turn begins any more: each is refused in a way that has the caller try elsewhere.
     """
 
-    def __init__(self, limit: int = 1000) -> None:
+    def __init__(self, limit: int = 1000, watch: Callable[[int], None] | None = None) -> None:
         self._limit = limit
+        self._watch = watch
         self._callers: set[Caller] = set()
         self.is_draining = False
 
@@ -46,10 +49,15 @@ class Streams:
     def enter(self, caller: Caller) -> None:
         """Count a caller in."""
         self._callers.add(caller)
+        if self._watch:
+            self._watch(1)
 
     def leave(self, caller: Caller) -> None:
-        """Count a caller out."""
-        self._callers.discard(caller)
+        """Count a caller out, if it has been counted in."""
+        if caller in self._callers:
+            self._callers.discard(caller)
+            if self._watch:
+                self._watch(-1)
 
     def drain(self) -> None:
         """Begin no turn any more."""

@@ -15,6 +15,7 @@ from turns.caller import Caller
 from turns.record import Record
 from turns.think import hide_thinking
 from turns.tools import Ran, Tool, ToolRules, with_tools
+from turns.trace import Trace
 from upstream.call import Call
 
 
@@ -55,6 +56,8 @@ class Service:
     keepalive_s: float = 5.0
     write_s: float = 10.0
     drop_fields: frozenset[str] = frozenset()
+    notes_interruptions: bool = False
+    traces: bool = False
     repeats_audio_id: bool = False
     library: Library | None = None
     tools: Sequence[Tool] = ()
@@ -100,6 +103,7 @@ class Turn:
         self.id = f"chatcmpl-{secrets.token_hex(12)}"
         self.created = int(time.time())
         self.session: str | None = None
+        self.trace: Trace | None = None
         self.to_say_meanwhile: Waiting | None = None
         self._has_begun = False
         self._hides_thinking = service.think == "hide" if service.think else hides_thinking
@@ -177,6 +181,9 @@ class Turn:
     def note_tools(self, ran: Sequence[Ran]) -> None:
         """Note the calls to tools that were run."""
         self.record.tool_calls += len(ran)
+        self.record.failed_tool_calls += sum(each.failed for each in ran)
+        if self.trace:
+            self.trace.note_tools(ran)
 
     def say(self, text: str) -> Batch:
         """Return a batch that says this text."""

@@ -198,7 +198,11 @@ class UpstreamAdapter(BaseAdapter):
             route.target_prefix + (url.path or "/") + (f"?{url.query}" if url.query else ""),
             {"Host": url.netloc.rpartition("@")[2], **request.headers, **route.headers, **length},
         )
-        connection = route.take(waits.connect_s)
+        began = time.monotonic()
+        try:
+            connection = route.take(waits.connect_s)
+        finally:
+            waits.waited_s += time.monotonic() - began
         response = LazyResponse(request)
         exchange = Exchange(response, route, connection, waits)
         response.raw = exchange

@@ -9,12 +9,14 @@ from socket import socket
 class Waits:
     """Wait with `poll`, in a thread of one's own.
 
-    A turn has its own kind, which also sees its caller hang up. Times are seconds of `time.monotonic()`.
+    A turn has its own kind, which also sees its caller hang up, and adds up in `waited_s` how long it has waited. Times
+    are seconds of `time.monotonic()`.
     """
 
     def __init__(self, connect_s: float = 3.0, send_s: float = 10.0) -> None:
         self.connect_s = connect_s
         self.send_s = send_s
+        self.waited_s = 0.0
 
     def readable(self, sock: socket | None, until: float = inf) -> bool:
         """Wait until there is something to read (or the end) and return True, else return False.

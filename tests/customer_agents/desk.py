@@ -42,5 +42,17 @@ def long() -> str:
     return "x" * 100_000
 
 
+@tool
+def weather(city: str = "") -> str:
+    """Tell the weather."""
+    return f"{city}: fine"
+
+
+@tool(name="time")
+def clock() -> str:
+    """Tell the time."""
+    return "noon"
+
+
 def answer(turn: Turn) -> Answer:
-    yield from turn.ask(tools=[order, fail, hang, slow, long])
+    yield from turn.ask(tools=[order, fail, hang, slow, long, weather, clock])
