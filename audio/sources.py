@@ -2,8 +2,7 @@
 
 import math
 from array import array
-from binascii import Error as Base64Error
-from binascii import a2b_base64
+from base64 import b64decode
 from contextlib import closing
 from sys import byteorder
 from typing import Any
@@ -88,10 +87,10 @@ def relayed(turn: Turn, pieces: Answer, form: Form, upstream_hz: int, wanted: Wa
                     yield passed
                 if sounds := sent.batch():
                     yield sounds
-            track.add(resampler.end())
-            track.end()
         except Exception as error:
             failed = error
+        track.add(resampler.end())
+        track.end()
     yield from playing(turn, sent, None, failed)
     if failed:
         raise failed
@@ -109,8 +108,8 @@ def _take(track: Track, resampler: Resampler, audio: dict[str, Any]) -> None:
 
 def _decoded(data: str) -> bytes:
     try:
-        return a2b_base64(data)
-    except (Base64Error, ValueError):
+        return b64decode(data, validate=True)  # else what is none would be passed over, or noise
+    except ValueError:
         raise UpstreamBroken(
             "The language model's answer was unusable.", code="upstream_broken", detail="its sound is no base64"
         ) from None

@@ -32,6 +32,7 @@ class _Saying:
     sounds: deque[Sound] = field(default_factory=deque)
     marks: list[Mark] = field(default_factory=list)
     size: int = 0  # bytes of its sound
+    is_told: bool = False  # whether its transcript is on the track
 
 
 class Speaker:
@@ -84,6 +85,14 @@ class Speaker:
             if self._saying or not self._start_next():
                 return
 
+    def leave_off(self) -> None:
+        """Say no more than what the voice has made by now: all of that is put on the track, which ends."""
+        if self._saying:
+            self._put(self._saying)
+            self._saying = None
+        if not self.track.is_ended:
+            self._end()
+
     def close(self) -> None:
         """Leave off, wherever the voice is."""
         if self._work:
@@ -116,14 +125,13 @@ class Speaker:
         self._cut()
         if not self._sentences:
             if self._is_complete and not self.track.is_ended:
-                self.track.add(self._resampler.end())
-                self.track.end()
+                self._end()
             return False
         if form.lead_ms and self.track.ahead_ms > form.lead_ms + AHEAD_MS:
             return False
         said = self._sentences.popleft()
-        self.track.note(self._said_ms, transcript=said.shown)
         if not said.spoken:
+            self.track.note(self._said_ms, transcript=said.shown)
             return True
         saying = self._saying = _Saying(said, self._said_ms)
         spoken = language(said.spoken, self._turn.language)
@@ -143,6 +151,7 @@ class Speaker:
     def _put(self, saying: _Saying) -> None:
         while saying.sounds:
             sound = saying.sounds.popleft()
+            self._tell(saying)
             saying.marks += sound.marks
             saying.size += len(sound.pcm)
             self.track.add(self._resampler.feed(sound.pcm))
@@ -152,10 +161,21 @@ class Speaker:
         self._put(saying)
         self._saying, work, self._work = None, self._work, None
         work.close()
-        work.result()
+        work.result()  # of a sentence whose voice failed no words are told, for there is no telling which were spoken
+        self._tell(saying)
         duration_ms = saying.size * 1000 / (self._voice.rate * SAMPLE_BYTES)
         self.track.note(saying.began_ms, words=list(_words(saying, duration_ms)))
         self._said_ms = saying.began_ms + duration_ms
+
+    def _tell(self, saying: _Saying) -> None:
+        """Send a sentence's transcript with its first sound: nothing is told of one that fails before."""
+        if not saying.is_told:
+            saying.is_told = True
+            self.track.note(saying.began_ms, transcript=saying.wording.shown)
+
+    def _end(self) -> None:
+        self.track.add(self._resampler.end())
+        self.track.end()
 
 
 def _words(saying: _Saying, duration_ms: float) -> Iterator[dict[str, Any]]:

@@ -129,7 +129,9 @@ def playing(turn: Turn, sent: Sent, speaker: Speaker | None = None, failed: Exce
     After a failure that is what has been made by then; a voice is not asked for more.
     """
     call = turn.call
-    if failed:
+    if failed and speaker:
+        speaker.leave_off()
+    elif failed:
         sent.track.end()
     while not sent.track.is_over:
         batch = sent.batch()
@@ -141,7 +143,7 @@ def playing(turn: Turn, sent: Sent, speaker: Speaker | None = None, failed: Exce
             try:
                 speaker.take()
             except VoiceFailed as error:
-                yield from playing(turn, sent, None, error)
+                yield from playing(turn, sent, speaker, error)
                 raise
 
 

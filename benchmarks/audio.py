@@ -139,12 +139,8 @@ def _measure(
     speaking = Endpoint.resolve(server.url.removesuffix(PATH) + SPOKEN_PATH, server.key)
     meter = Meter(pid, mock.find_process())
     Calls(speaking, writing, mock, 4).warm_up(min(_WARM_S, arguments.seconds))
-    idle_cores = None
     for number in arguments.calls:
-        result = Calls(speaking, writing, mock, number).run(meter, arguments.seconds, one_core, idle_cores)
-        if number == 0:
-            idle_cores = result.figures.get("server cores")
-        yield result
+        yield Calls(speaking, writing, mock, number).run(meter, arguments.seconds, one_core)
     yield measure_sentences("English", "en", ENGLISH, speaking)
     yield measure_sentences("Chinese", "zh", CHINESE, speaking)
     yield _listen_with_the_sdk(server)

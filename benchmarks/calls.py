@@ -52,8 +52,8 @@ class Calls:
         self._callers.run(time.monotonic_ns() + int(seconds * 1e9))
         self._callers.close()
 
-    def run(self, meter: Meter, seconds: float, one_core: bool, idle_cores: float | None = None) -> Result:
-        """Measure for so long after all calls have begun; `idle_cores` is what the server takes without any."""
+    def run(self, meter: Meter, seconds: float, one_core: bool) -> Result:
+        """Measure for so long after all calls have begun."""
         before = processes.memory_kib(meter.server)
         now = time.monotonic_ns()
         begin_s = min(_BEGIN_S, seconds) if self._calls else 0.0
@@ -73,8 +73,8 @@ class Calls:
         figures = self._spoken_figures(self._heard(), window)
         if usage.server is not None:
             figures["server cores"] = usage.server
-        if self._calls and usage.server is not None and idle_cores is not None:
-            figures["CPU ms / s of a call"] = 1000 * (usage.server - idle_cores) / self._calls
+        if self._calls and usage.server is not None:
+            figures["CPU ms / s of a call"] = 1000 * usage.server / self._calls
         if self._calls and before is not None and after is not None:
             figures["PSS KiB / call"] = (after - before) / self._calls
         figures["text p50, ms"] = percentile_ms(transits, 0.5)

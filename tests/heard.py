@@ -22,11 +22,12 @@ class Heard:
     transcript: str = ""
     words: list[dict[str, Any]] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
+    hz: int = HZ
 
     @property
     def ms(self) -> float:
         """Return how long the sound is."""
-        return len(self.pcm) / 2 / HZ * 1000
+        return len(self.pcm) / 2 / self.hz * 1000
 
     @property
     def loudest(self) -> int:
@@ -39,9 +40,9 @@ def hear(answer: Answer, **rules: Any) -> Heard:
     return listen(read_good_stream(answer), **rules)
 
 
-def listen(stream: Stream, chunk_bytes: int = CHUNK_BYTES) -> Heard:
+def listen(stream: Stream, chunk_bytes: int = CHUNK_BYTES, hz: int = HZ) -> Heard:
     """Return what was heard of a stream, however it ended; fail the test where it breaks a rule."""
-    heard = Heard(stream)
+    heard = Heard(stream, hz=hz)
     for delta in (delta["audio"] for delta in stream.deltas if "audio" in delta):
         assert set(delta) <= {"id", "data", "transcript", "words"}, delta
         if "id" in delta:

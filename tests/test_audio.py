@@ -208,6 +208,18 @@ class TestPace:
         assert heard.ms > 1500
         assert heard.ms - 200 - 40 <= took_ms
 
+    def test_an_answer_that_is_not_streamed_is_not_paced(
+        self, paced: RunningServer, upstream: ScriptedUpstream
+    ) -> None:
+        # longer than all that is spoken ahead of a listener
+        upstream.say(whole("One, two, three, four, five, six, seven. " * 4))
+
+        got = paced.ask(turn(stream=False), path=AUDIO)
+
+        audio = got.json["choices"][0]["message"]["audio"]
+        assert len(b64decode(audio["data"])) > 32 * 8000
+        assert letters(audio["transcript"]) == "Onetwothreefourfivesixseven" * 4
+
     def test_a_phrase_is_spoken_where_nothing_has_come(self, paced: RunningServer, upstream: ScriptedUpstream) -> None:
         upstream.say([0.5, *answer("Here I am.")])
 

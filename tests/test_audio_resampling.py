@@ -1,4 +1,7 @@
 import random
+import re
+import sys
+from pathlib import Path
 
 import numpy
 import pytest
@@ -97,6 +100,24 @@ def test_what_is_held_back_is_short() -> None:
     early = resampler.feed(tone(440, 22_050, 0.2))
 
     assert len(early) >= 2 * 16_000 * 0.13
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_stream_keeps_little_of_a_long_piece() -> None:
+    def kib() -> int:
+        found = re.search(r"VmRSS:\s*(\d+)", Path("/proc/self/status").read_text())
+        assert found
+        return int(found[1])
+
+    pcm = noise(120_000)
+    at_once(pcm, 22_050, 16_000)
+    before = kib()
+
+    streams = [Resampler(22_050, 16_000) for _ in range(60)]
+    for stream in streams:
+        stream.feed(pcm)
+
+    assert (kib() - before) / len(streams) < 500
 
 
 def test_silence_stays_silence() -> None:

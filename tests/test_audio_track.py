@@ -142,6 +142,30 @@ class TestPace:
         assert max(ahead) <= 0.2
         assert track.late == 0
 
+    def test_chunks_go_together_once_the_lead_is_there(self) -> None:
+        track = Track(Form(lead_ms=400, chunk_ms=10))
+        track.add(SECOND * 2)
+        began = time.monotonic()
+        first = track.take()
+        due = track.due
+        while track.due > time.monotonic():
+            time.sleep(0.005)
+
+        together = track.take()
+
+        assert len(first) >= 41
+        assert due - began >= (len(first) * 10 - 400 + 90) / 1000
+        assert len(together) >= 10
+        assert track.late == 0
+
+    @pytest.mark.parametrize(
+        ("lead_ms", "chunk_ms", "rest_ms"), [(1000, 40, 160), (0, 40, 0), (200, 40, 0), (9000, 250, 0)]
+    )
+    def test_a_chunk_waits_for_others_for_a_quarter_of_the_lead_at_most(
+        self, lead_ms: int, chunk_ms: int, rest_ms: int
+    ) -> None:
+        assert Form(lead_ms=lead_ms, chunk_ms=chunk_ms).rest_ms == rest_ms
+
     def test_after_a_silence_that_was_heard_the_lead_is_counted_from_the_next_chunk(self) -> None:
         track = Track(Form(lead_ms=100))
         track.add(SECOND[:1280])
