@@ -83,7 +83,7 @@ def examine(url: str, bounds: Bounds, key: str | None, stats_url: str | None = N
     return Report(Visit(read_target(url, key=key, headers={"X-Team": HEADER}), bounds, stats_url))
 
 
-OURS = ("/chat/completions", "/v1/rag/chat/completions")
+OURS = ["/chat/completions", "/rag/chat/completions", "/audio/chat/completions"]
 
 
 @pytest.fixture(scope="module")
