@@ -164,13 +164,13 @@ def loudest(sound: "array[int]") -> int:
 
 
 def silences_ms(sound: "array[int]", hz: int, level: int = 64) -> list[float]:
-    """Return how long each silence inside a sound lasts, the longest first; those of 5 ms or less are none."""
+    """Return how long each silence inside a sound lasts, the longest first; those of 1 ms or less are none."""
     found: list[float] = []
     start = None
     for place, sample in enumerate(sound):
         if -level <= sample <= level:
             continue
-        if start is not None and (length := 1000 * (place - start) / hz) > 5:
+        if start is not None and (length := 1000 * (place - start) / hz) > 1:
             found.append(length)
         start = place + 1
     return sorted(found, reverse=True)

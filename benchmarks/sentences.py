@@ -51,7 +51,7 @@ def measure_sentences(name: str, language: Literal["en", "zh"], sentences: Seque
 
 
 def _added_ms(found: Spoken, sentence: str, language: Literal["en", "zh"]) -> float:
-    """Return by how much a silence inside a sentence is longer than that of the voice, which has as many."""
+    """Return by how much a silence inside a sentence is longer than that of the voice, longest by longest."""
     from audio.espeak import EspeakVoice
     from upstream.waits import Waits
 
