@@ -189,6 +189,8 @@ def _check_abilities(settings: Settings) -> None:
             check_redis_url(settings.redis_url)
         except ValueError as wrong:
             raise BadSetting(f"REDIS_URL {wrong}") from None
+    if settings.metrics_port == settings.port:
+        raise BadSetting("METRICS_PORT must be another port than PORT")
     if not all(map(is_origin, settings.cors_origins)):
         raise BadSetting("CORS_ORIGINS must be a list of origins such as https://shop.example, separated by commas")
     if not settings.tools <= {"time", "calculate", "search"}:

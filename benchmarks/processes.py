@@ -55,6 +55,15 @@ def open_files(pid: int, but_to_port: int) -> int:
     return sum(bool(name) and name not in there for name in map(_readlink, links))
 
 
+def resident_kib(pid: int) -> float:
+    """Return the resident memory (RSS) of the whole tree of `pid`, in KiB.
+
+    Shared pages count in each process: unlike PSS it does not change with what other programs share.
+    """
+    lines = (line for process in process_tree(pid) for line in _read(_PROC / str(process) / "status").splitlines())
+    return sum(float(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+
+
 def find_listener(port: int) -> int | None:
     """Return the process that listens on TCP `port` (the parent, where several share the socket), if it may be seen."""
     sockets = {

@@ -115,7 +115,7 @@ class Soak:
             while self._starts and self._starts[0][0] <= now:
                 self._ask(heapq.heappop(self._starts)[2], Plan.draw(self._chance, self._spoken, self._longest))
             if now >= sample_at and now < stop:
-                self.tally.memory.append((now - began, processes.memory_kib(pid) or 0))
+                self.tally.memory.append((now - began, processes.resident_kib(pid)))
                 self._end_those_that_hang(now)
                 sample_at = now + _SAMPLE_S
             until = min(sample_at, self._starts[0][0]) if self._starts else sample_at
@@ -322,7 +322,7 @@ def _report(arguments: argparse.Namespace, tally: Tally, before: Held, after: He
         "what went wrong": ", ".join(f"{kind} {tally.planned[kind]:,}" for kind in KINDS),
         "how they ended": ", ".join(f"{ending} {tally.ended[ending]:,}" for ending in ENDINGS),
         "lost, wrong or hanging": str(lost),
-        "memory (PSS), first and last fifth after the warm-up": memory,
+        "memory (RSS), first and last fifth after the warm-up": memory,
         "open streams, before and after": f"{before.streams} and {after.streams}",
         "streams that the upstream is at, before and after": f"{before.generating} and {after.generating}",
         "files and sockets, before and after": f"{before.files} and {after.files}",
