@@ -99,9 +99,9 @@ def create_app(settings: Settings | None = None, *, indexes: bool = True) -> Fla
     app.extensions["session_keys"] = keys
     app.extensions["sessions"] = sessions = _sessions(settings)
     atexit.register(sessions.close)
-    app.after_request(completions.leave)
     access = gate.Access(settings.caller_keys, settings.is_pass_through, settings.allow_pass_through)
     gate.guard(app, access, gate.Origins(frozenset(settings.cors_origins)), counts.count if counts else None)
+    app.after_request(completions.leave)  # it runs first of these, so that nothing keeps a turn from being counted out
     if counts and settings.metrics_key:
         app.register_blueprint(metrics.blueprint(counts, settings.metrics_key))
     if counts and settings.metrics_port and indexes:

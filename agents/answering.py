@@ -7,6 +7,8 @@ from protocol.chunks import CONTROL, Answer, Batch, Completion
 from turns.meanwhile import meanwhile
 from turns.turn import Turn
 
+_END = object()
+
 
 def answering(agent: Callable[[Turn], Any]) -> Callable[[Turn], Answer]:
     """Return the function that answers a turn by an agent's own `answer(turn)`.
@@ -30,8 +32,8 @@ def _pieces(turn: Turn, agent: Callable[[Turn], Any]) -> Answer:
         pieces = _iterator(said)
         while True:
             with turn.clocked():
-                piece = next(pieces, None)
-            if piece is None:
+                piece = next(pieces, _END)
+            if piece is _END:
                 return
             if isinstance(piece, str):
                 piece = turn.say(piece) if piece else Batch()

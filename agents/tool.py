@@ -12,6 +12,7 @@ import msgspec
 from agents.docstring import read_docstring
 from agents.parameters import Mismatch, Parameter
 from protocol.lenient import deeper_than, mend
+from turns.tools import ToolError
 
 TURN = "turn"
 """The parameter that the LLM does not see: the function gets the turn by it."""
@@ -25,7 +26,7 @@ class BadTool(TypeError):
     """Say why a function can't be a tool, naming it and its parameter."""
 
 
-class WrongArguments(ValueError):
+class WrongArguments(ToolError):
     """Tell the LLM what is wrong with the arguments that it sent, so that it can mend them."""
 
 

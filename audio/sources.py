@@ -4,6 +4,7 @@ import math
 from array import array
 from base64 import b64decode
 from contextlib import closing
+from functools import lru_cache
 from sys import byteorder
 from typing import Any
 
@@ -14,7 +15,7 @@ from audio.resampling import Resampler
 from audio.speech import Sent, playing, without_text
 from audio.track import Form, Track
 from audio.wanted import Wanted
-from protocol.chunks import COMPLETION, Answer, Batch, Completion, event, read_body, read_completion
+from protocol.chunks import COMPLETION, Answer, Batch, Completion, Event, event, read_body, read_completion
 from protocol.errors import UpstreamBroken
 from protocol.language import Language
 from turns.turn import Turn
@@ -39,13 +40,15 @@ def recorded(turn: Turn, recording: Recording, form: Form, wanted: Wanted) -> An
         message = {"role": "assistant", "content": content, "audio": track.all()}
         choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
         head = {"id": turn.id, "object": COMPLETION, "created": turn.created, "model": turn.request.model or "default"}
-        yield read_completion(msgspec.json.encode({**head, "choices": choices}))
+        whole = {**head, "choices": choices}
+        yield Completion(msgspec.json.encode(whole), whole)
         return
     if wanted.text:
         yield turn.say(recording.text)
     yield from playing(turn, Sent(turn, track))
 
 
+@lru_cache(maxsize=2)
 def simulation(spoken: Language, hz: int) -> Recording:
     """Return a low tone, with a transcript that says that it is no more than that."""
     samples = array("h")
@@ -79,9 +82,7 @@ def relayed(turn: Turn, pieces: Answer, form: Form, upstream_hz: int, wanted: Wa
                     choices = each.chunk.choices or ()
                     for audio in (c.delta.audio for c in choices if c.delta and isinstance(c.delta.audio, dict)):
                         _take(track, resampler, audio)
-                    if wanted.text and each.text:
-                        passed.append(event({**read_body(each.data)[1], "usage": None}))
-                    elif rest := without_text(each):
+                    if rest := _without_sound(each, wanted):
                         (finish if any(c.finish_reason for c in choices) else passed).append(rest)
                 if passed or not piece:
                     yield passed
@@ -95,6 +96,17 @@ def relayed(turn: Turn, pieces: Answer, form: Form, upstream_hz: int, wanted: Wa
     if failed:
         raise failed
     yield finish
+
+
+def _without_sound(each: Event, wanted: Wanted) -> Event | None:
+    """Return what of an event goes on beside the sound that is sent in its place."""
+    choices = each.chunk.choices
+    if choices and choices[0].delta and choices[0].delta.audio:
+        _, body = read_body(each.data)
+        first, *others = body["choices"]
+        kept = {name: value for name, value in first["delta"].items() if name != "audio"}
+        each = event({**body, "choices": [{**first, "delta": kept}, *others]})
+    return each if wanted.text and (each.text or not choices) else without_text(each)
 
 
 def _take(track: Track, resampler: Resampler, audio: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from audio.resampling import Resampler
 from audio.sentences import SentenceCutter
 from audio.times import timed
 from audio.track import SAMPLE_BYTES, Track
-from audio.voice import Mark, Sound, Voice
+from audio.voice import Mark, Sound, Voice, VoiceFailed
 from audio.wording import Wording, wording
 from protocol.language import language
 from turns.aside import Aside
@@ -19,6 +19,8 @@ from upstream.waits import Waits
 
 AHEAD_MS = 3000
 """How much sound there may be, beyond what is sent ahead, before a voice is asked for more: it takes 32 KB a second."""
+SILENCE_S = 60.0
+"""How long any voice may say nothing in the middle of a sentence; one that waits for others has shorter limits."""
 _SLICE = 2000
 """Characters of a reply that are cut into sentences at a time."""
 
@@ -32,6 +34,7 @@ class _Saying:
     sounds: deque[Sound] = field(default_factory=deque)
     marks: list[Mark] = field(default_factory=list)
     size: int = 0  # bytes of its sound
+    heard_at: float = field(default_factory=time.monotonic)  # or begun
     is_told: bool = False  # whether its transcript is on the track
 
 
@@ -82,6 +85,8 @@ class Speaker:
                 self._put(self._saying)
                 if self._work and self._work.is_done:
                     self._finish(self._saying)
+                else:
+                    self._look_at_clock(self._saying)
             if self._saying or not self._start_next():
                 return
 
@@ -154,7 +159,15 @@ class Speaker:
             self._tell(saying)
             saying.marks += sound.marks
             saying.size += len(sound.pcm)
+            saying.heard_at = time.monotonic()
             self.track.add(self._resampler.feed(sound.pcm))
+
+    def _look_at_clock(self, saying: _Saying) -> None:
+        """Raise VoiceFailed for a voice that has no limits of its own and says nothing any more."""
+        until = saying.heard_at + SILENCE_S
+        if time.monotonic() >= until:
+            raise VoiceFailed("The voice did not answer in time.", code="voice_timeout", status=504)
+        self._turn.call.wake_at(until)
 
     def _finish(self, saying: _Saying) -> None:
         assert self._work

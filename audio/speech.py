@@ -21,7 +21,6 @@ from protocol.chunks import (
     Event,
     event,
     read_body,
-    read_completion,
 )
 from turns.aside import idle
 from turns.turn import Turn
@@ -138,11 +137,11 @@ def playing(turn: Turn, sent: Sent, speaker: Speaker | None = None, failed: Exce
         yield batch
         if not batch and not sent.track.is_over:
             call.waits.readable(None, call.alarm)
-            call.alarm = inf
+            call.silence()
         if speaker and not failed:
             try:
                 speaker.take()
-            except VoiceFailed as error:
+            except Exception as error:
                 yield from playing(turn, sent, speaker, error)
                 raise
 
@@ -157,7 +156,7 @@ def _whole(turn: Turn, pieces: Answer, speaker: Speaker, wanted: Wanted) -> Answ
     body: dict[str, Any] = completion.body if completion else {"model": turn.request.model or "default"}
     choice: dict[str, Any] = body["choices"][0] if completion else {"index": 0, "finish_reason": "stop"}
     message = {
-        **choice.get("message", {}),
+        **(choice.get("message") or {}),
         "role": "assistant",
         "content": text if wanted.text else None,
     }
@@ -169,7 +168,8 @@ def _whole(turn: Turn, pieces: Answer, speaker: Speaker, wanted: Wanted) -> Answ
             speaker.take()
         message["audio"] = speaker.track.all()
     whole = {"id": turn.id, "object": COMPLETION, "created": turn.created, **body}
-    yield read_completion(msgspec.json.encode({**whole, "choices": [{**choice, "message": message}]}))
+    whole["choices"] = [{**choice, "message": message}]
+    yield Completion(msgspec.json.encode(whole), whole)
 
 
 def without_text(each: Event) -> Event | None:

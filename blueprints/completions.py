@@ -10,7 +10,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from audio.sounding import Sounding
 from blueprints.gate import bearer
 from protocol.chunks import Answer
-from protocol.errors import BadRequest
+from protocol.errors import BadRequest, TurnOver
 from protocol.request import read_request
 from turns.caller import caller_of
 from turns.failing import or_say
@@ -62,9 +62,16 @@ def _add_rules(bp: Blueprint, prefix: str, path: str, view: Callable[[], Respons
 
 
 def _complete(hides_thinking: bool, compose: Callable[[Turn], Answer]) -> Response:
-    turn = _open_turn(hides_thinking)
-    pieces = compose(turn)
-    return respond(turn, traced(turn, turn.trace, pieces) if turn.trace else pieces)
+    try:
+        turn = _open_turn(hides_thinking)
+        pieces = compose(turn)
+        _enter_session(turn)
+        return respond(turn, traced(turn, turn.trace, pieces) if turn.trace else pieces)
+    except (Exception, TurnOver):
+        raise  # it becomes a response, at whose end the turn is counted out
+    except BaseException:
+        leave(Response()).close()
+        raise
 
 
 def _written(answer: Callable[[Turn], Answer], turn: Turn) -> Answer:
@@ -95,11 +102,15 @@ def _open_turn(hides_thinking: bool) -> Turn:
         turn.trace = Trace()
     keys: SessionKeys = current_app.extensions["session_keys"]
     turn.session = keys.key_of(str(request.blueprint), bearer(), chat, request.headers, request.args)
+    return turn
+
+
+def _enter_session(turn: Turn) -> None:
+    """Let a turn take the place of the older ones of its session, now that nothing is wrong with its request."""
     if turn.session is not None:
         g.turn = turn
         sessions: Sessions = current_app.extensions["sessions"]
-        sessions.enter(turn.session, turn, *standing(chat))
-    return turn
+        sessions.enter(turn.session, turn, *standing(turn.request))
 
 
 def leave(response: Response) -> Response:

@@ -83,7 +83,7 @@ class GatedFlask(Flask):
             g.record.outcome = "caller_hangup"
             return Response(status=503, headers={"Connection": "close"})
         except TurnOver as over:
-            raise over.failure from None
+            raise over.failure() from None
 
 
 @dataclass(frozen=True)

@@ -127,12 +127,14 @@ class Draining(Failure):
 
 
 class TurnOver(BaseException):
-    """Leave a turn that is over, whatever it was doing; `failure` is what is shown where nothing was sent yet.
+    """Leave a turn that is over, whatever it was doing.
 
     It is no Exception: code that mends failures, a customer's agent too, must not take it for one and go on.
     """
 
-    failure: Failure = ServerError("The turn is over.", code="turn_over")
+    def failure(self) -> Failure:
+        """Return a new failure, which is shown where nothing was sent yet."""
+        return ServerError("The turn is over.", code="turn_over")
 
 
 class CallerHungUp(TurnOver):
@@ -142,13 +144,17 @@ class CallerHungUp(TurnOver):
 class Superseded(TurnOver):
     """Leave a turn in whose place a newer one of the same session has come."""
 
-    failure = Supersession("A newer turn of this session has begun.", code="superseded")
+    def failure(self) -> Failure:
+        """Return the conflict."""
+        return Supersession("A newer turn of this session has begun.", code="superseded")
 
 
 class CutShort(TurnOver):
     """Leave a turn that can't be brought to its end before this server ends."""
 
-    failure = Draining("The server is about to restart.", code="server_draining")
+    def failure(self) -> Failure:
+        """Return the refusal."""
+        return Draining("The server is about to restart.", code="server_draining")
 
 
 def error_json(failure: Failure) -> bytes:

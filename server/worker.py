@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 import gevent
-from gevent import GreenletExit, getcurrent
+from gevent import GreenletExit, get_hub, getcurrent
 from gevent.event import Event
 from gunicorn.http import RequestParser, errors, wsgi
 from gunicorn.http.body import ChunkedReader
@@ -149,7 +149,7 @@ class Worker(GeventWorker):
         self._connections += 1
         if self._connections >= self.worker_connections and self._idle:
             # the last that is taken in: an idle one makes room for the next
-            next(iter(self._idle)).kill(block=False)
+            self._let_go(next(iter(self._idle)))
         try:
             name = listener.getsockname()
             while self._begins(incoming):
@@ -168,6 +168,15 @@ class Worker(GeventWorker):
         finally:
             self._connections -= 1
             client.close()
+
+    def _let_go(self, greenlet: Any) -> None:
+        """End an idle connection, unless its next request begins in the very moment."""
+
+        def end() -> None:
+            if greenlet in self._idle:
+                greenlet.throw(GreenletExit())
+
+        get_hub().loop.run_callback(end)
 
     def _begins(self, incoming: Incoming) -> bool:
         """Wait for a next request as long as a connection may be idle, and tell whether it begins."""
@@ -201,7 +210,8 @@ class Worker(GeventWorker):
         streams: Streams = self.wsgi.extensions["streams"]
         if self._is_the_servers_end():
             streams.drain()
-            gevent.sleep(self.drain_s)
+            # the last streams need their time before the arbiter kills this worker
+            gevent.sleep(max(0.0, min(self.drain_s, self._ends_at - _LAST_S - time.monotonic())))
         self.alive = False
         gevent.sleep(max(0.0, self._ends_at - _LAST_S - time.monotonic()))
         streams.cut_short()
@@ -223,7 +233,7 @@ class Worker(GeventWorker):
         super().notify()
         if not self.alive:
             for greenlet in list(self._idle):
-                greenlet.kill(block=False)
+                self._let_go(greenlet)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> bool:
         """Serve one request, and tell whether the connection may be used for another."""
@@ -237,7 +247,7 @@ class Worker(GeventWorker):
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Autorestarting worker after current request.")
-            self.alive = False
+            self.handle_exit(None, None)
         blocks = self._app_at(listener_name)(environ, response.start_response)
         if self._ends_at is not None or not self.alive or not self.cfg.keepalive or body.rest > REST_LIMIT:
             response.force_close()

@@ -64,11 +64,20 @@ ONCE = {
 }
 
 
+# what measures, and is disturbed by others at work; script/test runs it by itself
+ALONE = {
+    "test_audio_benchmark",
+    "test_benchmarks",
+}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the files that one Python is enough for."""
+    """Mark the files that one Python is enough for, and those that are run by themselves."""
     for item in items:
         if item.path.stem in ONCE:
             item.add_marker(pytest.mark.once)
+        if item.path.stem in ALONE:
+            item.add_marker(pytest.mark.alone)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -100,7 +100,7 @@ class TestFailures:
         assert b"secret" not in got.body
         agents.wait_for_log("temper.py" if word == "raise" else "TypeError")
 
-    @pytest.mark.parametrize("word", ["break", "late-control"])
+    @pytest.mark.parametrize("word", ["break", "late-control", "none"])
     def test_an_error_later_ends_the_stream_as_one(self, agents: RunningServer, word: str) -> None:
         got = agents.ask(asking(word), PATH)
 

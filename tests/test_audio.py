@@ -171,6 +171,16 @@ class TestSpeech:
         assert message["content"] is None
         assert message["audio"]["transcript"] == "Hello."
 
+    def test_a_whole_answer_without_a_message_is_silent(
+        self, speaking: RunningServer, upstream: ScriptedUpstream
+    ) -> None:
+        choices = [{"index": 0, "message": None, "finish_reason": "stop"}]
+        upstream.say(reply(200, {**COMPLETION, "choices": choices}))
+
+        got = speaking.ask(turn(stream=False), path=AUDIO)
+
+        assert got.json["choices"][0]["message"] == {"role": "assistant", "content": None}
+
 
 class TestSaying:
     SAID = "**Welcome** to [us](https://example.com)! 😀 What can I do?"
@@ -226,6 +236,14 @@ class TestPace:
         heard = hear(paced.ask(path=AUDIO))
 
         assert heard.transcript == "One moment, please. Here I am."
+
+    def test_one_phrase_is_enough(self, paced: RunningServer, upstream: ScriptedUpstream) -> None:
+        upstream.say([0.5, *answer("Here I am.")])
+
+        heard = hear(paced.ask(path="/rag/audio/chat/completions"))
+
+        assert len(heard.transcript.split(".")) == 3
+        assert heard.transcript.endswith(". Here I am.")
 
     def test_a_phrase_is_not_spoken_where_something_has(self, paced: RunningServer, upstream: ScriptedUpstream) -> None:
         upstream.say(answer("Here I am."))

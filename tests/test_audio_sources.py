@@ -17,7 +17,7 @@ import pytest
 from heard import hear, letters, listen
 from running_server import DEV, FLASK, KEY, ROOT, RunningServer, clean_environment, running_server, turn
 from scripted_upstream import COMPLETION, ROLE, STOP, ScriptedUpstream, answer, chunk, reply, stream
-from stream_rules import read_failed_stream, read_failure
+from stream_rules import read_failed_stream, read_failure, read_good_stream
 from test_start import complaint
 from werkzeug.serving import make_server
 
@@ -304,6 +304,24 @@ class TestUpstreamsOwn:
         assert 1200 <= heard.ms < 1240
         assert loudest_hz(heard.pcm, 16_000) == pytest.approx(440, abs=1)
         assert 9500 < heard.loudest < 10_500
+
+    @pytest.mark.parametrize("modalities", [["audio"], ["text", "audio"]])
+    def test_it_is_sent_once_whatever_else_comes_with_it(
+        self, passing: RunningServer, upstream: ScriptedUpstream, modalities: list[str]
+    ) -> None:
+        usage = {"total_tokens": 7}
+        with_text = chunk({"content": "Hi.", "audio": {"data": b64encode(self.TONE).decode()}}, usage=usage)
+        finish = chunk({"audio": {"transcript": "Hi."}}, "stop", usage=usage)
+        upstream.say(stream(ROLE, with_text, finish))
+        body = turn(modalities=modalities, stream_options={"include_usage": True})
+
+        got = read_good_stream(passing.ask(body, path=AUDIO), usage_asked=True)
+
+        heard = listen(got)
+        assert 1200 <= heard.ms < 1240
+        assert heard.transcript == "Hi."
+        assert got.text == ("Hi." if "text" in modalities else "")
+        assert got.usage == usage
 
     def test_it_is_asked_for_sound_in_the_voice_of_the_request(
         self, passing: RunningServer, upstream: ScriptedUpstream

@@ -9,9 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import gevent
+from gevent.event import Event
 from running_server import KEY, Answer, RunningServer, running_server, turn
 from scripted_upstream import BEGUN, REST, ScriptedUpstream
 from stream_rules import read_failed_stream, read_failure, read_good_stream
+
+from server.worker import Worker
 
 SOON = "--graceful-timeout 3"
 
@@ -75,6 +79,45 @@ def test_a_stream_that_would_be_cut_gets_a_proper_end(upstream: ScriptedUpstream
         assert got.error and got.error["code"] == "server_draining"
         assert 1 < time.monotonic() - began < 3
         assert server.process.wait(10) == 0
+
+
+def test_it_gets_one_too_where_draining_would_take_all_the_time(upstream: ScriptedUpstream) -> None:
+    upstream.say([BEGUN, "hold"])
+    with ending(upstream, DRAIN_S=5, GUNICORN_CMD_ARGS=SOON) as server, ThreadPoolExecutor() as pool:
+        running = pool.submit(server.ask)
+        upstream.wait_for(1)
+
+        server.process.send_signal(signal.SIGTERM)
+
+        assert read_failed_stream(running.result()).text == "Hello"
+
+
+def test_a_worker_that_has_served_its_number_of_requests_brings_its_streams_to_an_end(
+    upstream: ScriptedUpstream,
+) -> None:
+    upstream.say([BEGUN, "hold"])
+    with ending(upstream, GUNICORN_CMD_ARGS=f"--max-requests 2 {SOON}") as server:
+        got = server.ask()
+
+        error = read_failed_stream(got).error
+        assert error and error["code"] == "server_draining"
+        assert "outcome=server_drain" in server.wait_for_log(got.headers["X-Request-Id"])
+
+
+def test_an_idle_connection_whose_next_request_begins_is_not_ended() -> None:
+    worker = Worker.__new__(Worker)
+    begins, request = Event(), Event()
+    idle, busy = gevent.spawn(begins.wait), gevent.spawn(request.wait)
+    worker._idle = {idle: None, busy: None}
+    gevent.sleep(0)
+
+    worker._let_go(idle)
+    worker._let_go(busy)
+    del worker._idle[busy]  # its request has begun in the same turn of the loop
+    gevent.sleep(0.01)
+
+    assert (idle.dead, busy.dead) == (True, False)
+    busy.kill()
 
 
 def test_an_answer_that_is_not_streamed_is_a_503_then(upstream: ScriptedUpstream) -> None:

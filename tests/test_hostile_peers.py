@@ -422,6 +422,7 @@ def script_of(asked: Asked) -> Any:
     return scripts[asked.body["model"]]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", TROUBLE)
 def test_one_callers_trouble_delays_no_other(
     quick: RunningServer, server: RunningServer, upstream: ScriptedUpstream, name: str

@@ -164,7 +164,7 @@ class TestDocument:
 
         allowed = jsonschema_rs.validator_for({**schema, "components": served["components"]})
         assert allowed.is_valid({"status": "draining"})
-        assert allowed.is_valid(json.loads(error_json(Superseded.failure)))
+        assert allowed.is_valid(json.loads(error_json(Superseded().failure())))
         assert not allowed.is_valid({"status": "ready"})
 
     def test_both_languages_tell_the_same(self) -> None:
@@ -245,7 +245,7 @@ class TestSchemas:
         [
             BadRequest("No.", param="messages[2].role", code="invalid_type"),
             ServerError("No."),
-            Superseded.failure,
+            Superseded().failure(),
         ],
         ids=lambda failure: type(failure).__name__,
     )

@@ -93,6 +93,28 @@ def test_a_refusal_waits_for_no_body(small: RunningServer, own_upstream: Scripte
     wait_until_admitted(small)
 
 
+def test_callers_who_send_their_bodies_late_are_counted_all_the_same(
+    small: RunningServer, own_upstream: ScriptedUpstream
+) -> None:
+    own_upstream.say([BEGUN, 0.5, REST])
+    body = json.dumps(turn()).encode()
+    head = f"POST /chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nConnection: close\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    calls = [socket.create_connection(("127.0.0.1", small.port), timeout=5) for _ in range(2 * LIMIT)]
+    for call in calls:
+        call.sendall(head.encode())
+    time.sleep(0.2)  # each has passed the first look by now
+    for call in calls:
+        call.sendall(body)
+
+    statuses = [read_until(call, b"\r\n")[9:12] for call in calls]
+
+    assert sorted(statuses) == [b"200"] * LIMIT + [b"503"] * LIMIT
+    for call in calls:
+        call.close()
+    wait_until_admitted(small)
+
+
 def test_a_refusal_is_in_the_log_and_in_the_counts(small: RunningServer, own_upstream: ScriptedUpstream) -> None:
     calls = fill(small, own_upstream, "hold")
 

@@ -394,6 +394,7 @@ class TestCommands:
         assert "canary" not in tried.stderr
 
 
+@pytest.mark.alone
 def test_a_running_stream_is_not_late_while_thousands_of_documents_are_indexed(
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:

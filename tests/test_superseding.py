@@ -12,6 +12,8 @@ from running_server import HELLO, KEY, Answer, RunningServer, running_server, tu
 from scripted_upstream import BEGUN, HEAD, ROLE, ScriptedUpstream, answer, event, framed
 from stream_rules import read_failure, read_good_stream
 
+from protocol.errors import Superseded
+
 SESSION = {"X-Session-Id": "call-1"}
 SAID = [{"role": "assistant", "content": "Welcome."}]
 RESULT = [*HELLO, {"role": "assistant", "content": None, "tool_calls": []}, {"role": "tool", "content": "1"}]
@@ -104,6 +106,25 @@ def test_another_call_is_left_alone(server: RunningServer, upstream: ScriptedUps
         server.ask(headers=other)
 
         assert read_good_stream(older.result()).text == "Older."
+
+
+def test_a_request_that_is_refused_ends_nothing(server: RunningServer, upstream: ScriptedUpstream) -> None:
+    upstream.say([HEAD + framed(event(ROLE)), 0.3, *answer("Older.")[1:]], answer("Newer."))
+    with ThreadPoolExecutor() as pool:
+        older = pool.submit(server.ask, turn(), path="/rag/chat/completions", headers=SESSION)
+        upstream.wait_for(1)
+
+        refused = server.ask(turn(modalities=["video"]), path="/rag/audio/chat/completions", headers=SESSION)
+
+        assert refused.status == 400
+        assert read_good_stream(older.result()).text.endswith("Older.")
+
+
+def test_each_turn_shows_a_failure_of_its_own() -> None:
+    over = Superseded()
+
+    # one that all turns raised would keep what was in their hands when they did
+    assert over.failure() is not over.failure()
 
 
 def test_the_id_is_not_sent_upstream(server: RunningServer, upstream: ScriptedUpstream) -> None:

@@ -90,7 +90,7 @@ def test_a_call_is_run_and_its_result_is_answered(desk: RunningServer, upstream:
 
     first, second = upstream.asked
     assert {tool["function"]["name"] for tool in first.body["tools"]} == {
-        *("order", "fail", "hang", "slow", "long", "weather", "time")
+        *("order", "fail", "hang", "slow", "long", "ask_by_itself", "parse", "weather", "time")
     }
     assert second.body["messages"][-2]["tool_calls"][0]["function"]["name"] == "order"
     assert second.body["messages"][-2]["tool_calls"][0]["id"] == second.body["messages"][-1]["tool_call_id"]
@@ -147,9 +147,20 @@ def test_a_phrase_after_text_is_part_of_it(desk: RunningServer, upstream: Script
         (call("fail"), "Error: fail failed."),
         (call("hang"), "Error: hang gave no result within 0.3 s."),
         (call("nowhere"), "Error: there is no such tool"),
+        (call("ask_by_itself"), "Error: ask_by_itself failed."),
+        (call("parse"), "Error: parse failed."),
         ({**call("order"), "function": {"name": "order", "arguments": "{half"}}, "Error: "),
     ],
-    ids=["wrong types", "a missing argument", "an exception", "a tool that hangs", "an unknown tool", "no JSON"],
+    ids=[
+        "wrong types",
+        "a missing argument",
+        "an exception",
+        "a tool that hangs",
+        "an unknown tool",
+        "a second wait",
+        "a library's error",
+        "no JSON",
+    ],
 )
 def test_what_goes_wrong_is_told_to_the_model(
     desk: RunningServer, upstream: ScriptedUpstream, made: dict[str, Any], told: str
@@ -183,6 +194,42 @@ def test_after_five_rounds_the_model_has_to_answer(desk: RunningServer, upstream
     assert len(upstream.asked) == 6
     assert [asked.body.get("tool_choice") for asked in upstream.asked] == [None] * 5 + ["none"]
     assert got.text == "Enough."
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_one_that_calls_all_the_same_then_has_finished(
+    desk: RunningServer, upstream: ScriptedUpstream, stream: bool
+) -> None:
+    order = call("order", item="tea")
+    upstream.say(calling(order, text="So. ") if stream else whole(order, text="So."))
+
+    got = desk.ask(turn(stream=stream), DESK)
+
+    if stream:
+        assert read_good_stream(got).finish_reasons == {0: "stop"}
+    else:
+        choice = got.json["choices"][0]
+        assert choice["finish_reason"] == "stop"
+        assert "tool_calls" not in choice["message"]
+    assert len(upstream.asked) == 6
+
+
+def test_a_tool_that_hangs_is_ended(desk: RunningServer, upstream: ScriptedUpstream) -> None:
+    upstream.say(calling(call("hang")), answer("Sorry."))
+
+    ask(desk)
+
+    desk.wait_for_log("the tool that hangs was ended")
+
+
+def test_a_quick_tool_does_not_take_away_what_an_agent_wants_said_meanwhile(
+    desk: RunningServer, upstream: ScriptedUpstream
+) -> None:
+    upstream.say(calling(call("order", item="tea")), [0.6, *answer("Done.")])
+
+    got = ask(desk, messages=[{"role": "user", "content": "meanwhile"}])
+
+    assert got.waiting == "Hold the line. "
 
 
 def test_a_tool_that_had_to_be_called_is_so_once(desk: RunningServer, upstream: ScriptedUpstream) -> None:

@@ -3,13 +3,14 @@
 import socket
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from math import inf
 from threading import Thread
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from protocol.chunks import Batch
 from protocol.errors import CallerHungUp
+from turns.pool import has_hub
 from upstream.reading import has_rung
 from upstream.waits import Waits, poll
 
@@ -36,13 +37,27 @@ class _WaitsBeside(Waits):
         self.readable(None, until)
 
 
+class TimeIsUp(Exception):
+    """Say that work took longer than it may."""
+
+
+def _within(limit_s: float | None) -> AbstractContextManager[Any]:
+    if limit_s is None or not has_hub():
+        return nullcontext()
+    from gevent import Timeout
+
+    timeout: AbstractContextManager[Any] = Timeout(limit_s, TimeIsUp())
+    return timeout
+
+
 class Aside(Generic[T]):
     """Some work in a thread of its own (a greenlet under gevent), at whose end the turn's alarm rings.
 
-    When the turn closes it, the work's waits end too: it sees the turn as a caller who hangs up.
+    When the turn closes it, the work's waits end too: it sees the turn as a caller who hangs up. Work that waits in its
+    own way ends with TimeIsUp after `limit_s`, if it is a greenlet's: a thread can't be ended.
     """
 
-    def __init__(self, turn: "Turn", work: Callable[[Waits], T]) -> None:
+    def __init__(self, turn: "Turn", work: Callable[[Waits], T], limit_s: float | None = None) -> None:
         self._ours, theirs = socket.socketpair()
         self._outcome: T | BaseException | None = None
         self.is_done = False
@@ -50,7 +65,8 @@ class Aside(Generic[T]):
         def run() -> None:
             with theirs:
                 try:
-                    self._outcome = work(_WaitsBeside(theirs, turn.service.write_s))
+                    with _within(limit_s):
+                        self._outcome = work(_WaitsBeside(theirs, turn.service.write_s))
                 except BaseException as error:
                     self._outcome = error
             self.is_done = True

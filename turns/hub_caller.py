@@ -23,6 +23,7 @@ class HubCaller(Caller):
     def __init__(self, sock: socket.socket | None, write_s: float) -> None:
         super().__init__(sock, write_s)
         self._hub = get_hub()
+        self._owner = getcurrent()
         self._waiting: Any = None  # the greenlet that waits, if it does
         self._working: Any = None  # the greenlet that does something which may wait by itself
         self._until = inf
@@ -38,6 +39,9 @@ class HubCaller(Caller):
 
     def readable(self, sock: socket.socket | None, until: float = inf) -> bool:
         """Wait until there is something to read, until then, or for `wake`; raise TurnOver."""
+        greenlet = getcurrent()
+        if greenlet is not self._owner:
+            raise RuntimeError("a turn waits in its own greenlet: what runs beside it can't ask or search by it")
         if self.over is not None:
             raise self.over
         if sock is not self._upstream:
@@ -48,7 +52,7 @@ class HubCaller(Caller):
         self._until = until
         if until < self._rings_at:
             self._set_timer(until)
-        self._waiting = getcurrent()
+        self._waiting = greenlet
         began = time.monotonic()
         try:
             is_readable: bool = self._hub.switch()

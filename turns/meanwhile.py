@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-from protocol.chunks import WAITING_ID, Answer, Completion, Event
+from protocol.chunks import WAITING_ID, Answer, Batch, Completion, Event
 
 if TYPE_CHECKING:
     from turns.turn import Turn
@@ -17,7 +17,7 @@ def meanwhile(turn: "Turn", pieces: Answer) -> Answer:
         has_spoken = has_spoken or is_speech
         waiting = turn.to_say_meanwhile
         if waiting:
-            if is_speech:
+            if is_speech or _waits(piece):
                 turn.to_say_meanwhile = None
             elif time.monotonic() >= waiting.due:
                 turn.to_say_meanwhile = None
@@ -26,6 +26,11 @@ def meanwhile(turn: "Turn", pieces: Answer) -> Answer:
             else:
                 turn.call.wake_at(waiting.due)
         yield piece
+
+
+def _waits(piece: Batch | Completion) -> bool:
+    """Tell whether a piece is a waiting message: the engine takes one, and no second."""
+    return isinstance(piece, Batch) and any(each.chunk.id == WAITING_ID for each in piece)
 
 
 def speaks(event: Event) -> bool:

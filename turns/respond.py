@@ -123,11 +123,14 @@ def _blocks(turn: Turn, pieces: Answer) -> Generator[bytes, None, None]:
             yield b""
         yield framed(held + shape.end())
     except (Exception, TurnOver) as error:
-        failure = error.failure if isinstance(error, TurnOver) else failure_of(error)
+        failure = error.failure() if isinstance(error, TurnOver) else failure_of(error)
         if not is_open:
             raise failure from None
         record.fail(failure)
         yield framed(held + shape.fail(failure))
+    except BaseException:
+        record.outcome = "server_drain"  # the worker's greenlets are killed: nothing can be sent any more
+        raise
     finally:
         pieces.close()
         _note_waits(turn)
@@ -174,6 +177,6 @@ def _collected(turn: Turn, pieces: Answer) -> bytes:
             last.body["usage"] = usage
     body: dict[str, Any] = last.body if last else {"model": turn.record.model or "default"}
     choice: dict[str, Any] = body["choices"][0] if last else {"index": 0, "finish_reason": "stop"}
-    message = {**choice.get("message", {}), "role": "assistant", "content": text}
+    message = {**(choice.get("message") or {}), "role": "assistant", "content": text}
     whole = {"id": turn.id, "object": COMPLETION, "created": turn.created, **body}
     return msgspec.json.encode({**whole, "choices": [{**choice, "message": message}]})

@@ -47,7 +47,8 @@ class Streams:
             )
 
     def enter(self, caller: Caller) -> None:
-        """Count a caller in."""
+        """Count a caller in; raise as `admit` does, for the bound may have been reached since."""
+        self.admit()
         self._callers.add(caller)
         if self._watch:
             self._watch(1)

@@ -11,15 +11,20 @@ import msgspec
 
 from protocol.chunks import Answer, Batch, Completion, Event, event, read_body, read_completion
 from protocol.language import Language
-from turns.aside import Aside, idle
+from protocol.redaction import for_log
+from turns.aside import Aside, TimeIsUp, idle
 from turns.meanwhile import meanwhile
 from turns.tool_calls import ToolCalls
 from turns.usage import summed
 
 if TYPE_CHECKING:
-    from turns.turn import Turn
+    from turns.turn import Turn, Waiting
 
 log = logging.getLogger("custom_llm")
+
+
+class ToolError(ValueError):
+    """Tell the model what is wrong with its call; a plain ValueError does so, too."""
 
 
 class Tool(Protocol):
@@ -66,6 +71,7 @@ class _Round:
 
     ours: frozenset[str]
     has_theirs: bool  # the request brought tools of its own
+    has_to_answer: bool = False  # it is the last one: what is called all the same is not run
     calls: ToolCalls = field(default_factory=ToolCalls)
     text: str = ""
     finish: Event | Completion | None = None
@@ -79,8 +85,12 @@ class _Round:
     @property
     def own_calls(self) -> list[dict[str, Any]]:
         """Return the calls that are ours to run, none if the caller has to run some: they go first."""
-        calls = self.calls.whole()
-        return calls if all(self.is_ours(call["function"]["name"]) for call in calls) else []
+        return [] if self.has_to_answer or self.callers_calls else self.calls.whole()
+
+    @property
+    def callers_calls(self) -> list[dict[str, Any]]:
+        """Return the calls that the caller has to run."""
+        return [call for call in self.calls.whole() if not self.is_ours(call["function"]["name"])]
 
     def take(self, each: Event) -> Batch:
         """Note what an event means for the round, and return what of it goes on to the caller."""
@@ -146,11 +156,11 @@ def _rounds(turn: "Turn", body: dict[str, Any], ours: Mapping[str, Tool], has_th
     for number in range(rules.rounds + 1):
         if number == rules.rounds:
             body = {**body, "tool_choice": "none"}
-        said = _Round(frozenset(ours), has_theirs)
+        said = _Round(frozenset(ours), has_theirs, has_to_answer=number == rules.rounds)
         yield from _ask(turn, body, said, rules)
         usages.append(said.usage)
         calls = said.own_calls
-        if not calls or number == rules.rounds:
+        if not calls:
             yield from _ended(said, usages)
             return
         results = yield from _run(turn, calls, ours, rules)
@@ -168,7 +178,7 @@ def _ask(turn: "Turn", body: dict[str, Any], said: _Round, rules: ToolRules) -> 
                 said.take_whole(piece)
                 continue
             passed = Batch(out for each in piece for out in said.take(each))
-            if rules.holds_text:
+            if rules.holds_text and piece:
                 held += passed
             elif passed or not piece:
                 yield passed
@@ -183,14 +193,21 @@ def _ended(said: _Round, usages: list[Any]) -> Answer:
         body = {**said.finish.body, **({"usage": usage} if usage else {})}
         choice = body["choices"][0]
         message = choice.get("message") or {}
-        calls = [call for call in said.calls.whole() if not said.is_ours(call["function"]["name"])]
+        calls = said.callers_calls
         if calls != message.get("tool_calls", []):
             message = {name: value for name, value in message.items() if name != "tool_calls"}
-            body["choices"] = [{**choice, "message": message | ({"tool_calls": calls} if calls else {})}]
+            choice = {**choice, "message": message | ({"tool_calls": calls} if calls else {})}
+            if not calls:
+                choice["finish_reason"] = "stop"  # nobody has anything to run
+            body["choices"] = [choice]
         yield read_completion(msgspec.json.encode(body))
         return
     if said.finish:
-        yield Batch([said.finish])
+        finish = said.finish
+        if finish.chunk.choices and finish.chunk.choices[0].finish_reason == "tool_calls" and not said.callers_calls:
+            _, body = read_body(finish.data)
+            finish = event({**body, "choices": [{**body["choices"][0], "finish_reason": "stop"}]})
+        yield Batch([finish])
     if usage:
         yield Batch([event({"choices": [], "usage": usage})])
 
@@ -199,17 +216,22 @@ def _run(
     turn: "Turn", calls: list[dict[str, Any]], ours: Mapping[str, Tool], rules: ToolRules
 ) -> Generator[Batch, None, list[dict[str, Any]]]:
     """Run the calls of one round, all at once, and return the messages that answer them."""
-    if rules.waits_after_ms is not None:
+    phrase: Waiting | None = None
+    if rules.waits_after_ms is not None and turn.to_say_meanwhile is None:
         turn.say_meanwhile(rules.phrases[turn.language], rules.waits_after_ms)
-    runs = [_Running(turn, call["function"], ours, rules) for call in calls]
+        phrase = turn.to_say_meanwhile
+    runs: list[_Running] = []
     try:
+        for call in calls:
+            runs.append(_Running(turn, call["function"], ours, rules))
         while not all(run.is_over for run in runs):
             yield from idle(turn, min(run.until for run in runs if not run.is_over))
         ran = [run.ran() for run in runs]
     finally:
         for run in runs:
             run.leave()
-    turn.to_say_meanwhile = None
+    if phrase is not None and turn.to_say_meanwhile is phrase:
+        turn.to_say_meanwhile = None
     turn.note_tools(ran)
     return [
         {"role": "tool", "tool_call_id": call["id"], "content": each.result}
@@ -241,7 +263,7 @@ class _Running:
                 if self._is_left:
                     log.info("tool %s ended after its call had; its result is dropped", self._name)
 
-        self._work = Aside(turn, work)
+        self._work = Aside(turn, work, self._deadline_s)
 
     @property
     def is_over(self) -> bool:
@@ -266,9 +288,13 @@ class _Running:
             return f"Error: {self._name} gave no result within {self._deadline_s:g} s.", True
         try:
             return self._work.result(), False
-        except ValueError as error:
-            return f"Error: {error}", True
+        except TimeIsUp:
+            return f"Error: {self._name} gave no result within {self._deadline_s:g} s.", True
         except Exception as error:
+            # a library's ValueErrors hold what is none of the model's business, such as a URL
+            if isinstance(error, ToolError) or type(error) is ValueError:
+                log.info("tool %s was called wrongly: %s", self._name, for_log(str(error)))
+                return f"Error: {error}", True
             log.error("tool %s failed", self._name, exc_info=error)
             return f"Error: {self._name} failed.", True
 

@@ -1,5 +1,6 @@
 """What an upstream is told of the turn that asks it."""
 
+import time
 from dataclasses import dataclass, field
 from math import inf
 
@@ -28,14 +29,26 @@ class Call:
     stream: bool
     key: str | None = None
     signed_with: str | None = field(default=None, init=False)
-    alarm: float = field(default=inf, init=False)
+    _due: float = field(default=inf, init=False)
+    _has_news: bool = field(default=False, init=False)
     retried: bool = field(default=False, init=False)
 
     def wake_at(self, moment: float) -> None:
         """Ask for an empty batch at that moment, if nothing has come by then; each alarm rings once."""
-        self.alarm = min(self.alarm, moment)
+        self._due = min(self._due, moment)
 
     def ring(self) -> None:
         """Ask for an empty batch now: something that goes on beside the turn has news for it."""
-        self.alarm = -inf
+        self._has_news = True  # apart from the moment, which the turn's own thread may be setting just now
         self.waits.wake()
+
+    @property
+    def alarm(self) -> float:
+        """Return when the alarm rings: at once, where there is news."""
+        return -inf if self._has_news else self._due
+
+    def silence(self) -> None:
+        """Take note of the alarm, if it rings; what there is to see of the news must be looked at after this."""
+        self._has_news = False
+        if time.monotonic() >= self._due:
+            self._due = inf

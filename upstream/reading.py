@@ -1,7 +1,6 @@
 """Read an upstream's answer, as a stream of events or as a whole, and see that it has an end."""
 
 import time
-from math import inf
 
 from protocol.chunks import Batch, Chunk, Completion, read_chunk, read_completion
 from protocol.errors import Failure, UpstreamBroken, UpstreamTimeout
@@ -169,7 +168,7 @@ def has_rung(call: Call, deadline: float) -> bool:
         raise too_late()
     if now < call.alarm:
         return False
-    call.alarm = inf
+    call.silence()
     return True
 
 

@@ -1,11 +1,14 @@
 """An agent of the tests: a desk with tools of every temper."""
 
+import json
+import logging
 import time
 
 from agents import tool
 from protocol.chunks import Answer
 from turns.turn import Turn
 
+log = logging.getLogger("custom_llm")
 done: list[tuple[str, int]] = []
 
 
@@ -25,7 +28,10 @@ def fail() -> str:
 @tool(deadline_s=0.3)
 def hang() -> str:
     """Hang."""
-    time.sleep(30)
+    try:
+        time.sleep(30)
+    finally:
+        log.warning("the tool that hangs was ended")
     return "never"
 
 
@@ -34,6 +40,18 @@ def slow(seconds: float) -> str:
     """Take so many seconds."""
     time.sleep(seconds)
     return "at last"
+
+
+@tool
+def ask_by_itself(turn: Turn) -> str:
+    """Ask the language model by the turn that waits for this tool."""
+    return "".join(piece.text for piece in turn.ask())
+
+
+@tool
+def parse() -> str:
+    """Read what is no JSON."""
+    return str(json.loads("sk-inner-secret"))
 
 
 @tool
@@ -55,4 +73,6 @@ def clock() -> str:
 
 
 def answer(turn: Turn) -> Answer:
-    yield from turn.ask(tools=[order, fail, hang, slow, long, weather, clock])
+    if turn.text == "meanwhile":
+        turn.say_meanwhile("Hold the line.", after_ms=300)
+    yield from turn.ask(tools=[order, fail, hang, slow, long, ask_by_itself, parse, weather, clock])

@@ -29,6 +29,10 @@ def said(turn: Turn, word: str, rest: str) -> Iterator[Any]:
     elif word == "break":
         yield "Said."
         raise RuntimeError("sk-agents-secret")
+    elif word == "none":
+        yield "Said."
+        yield None
+        yield "Lost."
     elif word == "number":
         yield 7
     elif word == "sleep":
