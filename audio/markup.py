@@ -103,7 +103,8 @@ def spoken_characters(text: str) -> list[str]:
     page.each(_CELL_EDGE, page.write_comma)
     page.each(_STRUCK, page.drop)
     page.each(_STARS, page.drop_emphasis)
-    return page.said
+    # one that stood in a formula was none of a rule's, and no voice says it
+    return ["" if char == "`" else char for char in page.said]
 
 
 class _Page:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -69,6 +70,19 @@ ALONE = {
     "test_audio_benchmark",
     "test_benchmarks",
 }
+
+
+MEASURE_TOO = {"test_hostile_peers", "test_rag_folder"}
+"""Files of which some tests measure."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the files unread of which nothing is wanted: reading all of them takes seconds in each process."""
+    wanted, name = config.option.markexpr, collection_path.stem
+    if not name.startswith("test_"):
+        return None
+    is_left_out = ("not once" in wanted and name in ONCE) or ("not alone" in wanted and name in ALONE)
+    return True if is_left_out or (wanted == "alone" and name not in ALONE | MEASURE_TOO) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

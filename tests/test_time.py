@@ -320,7 +320,7 @@ SILENCES: dict[str, list[Step]] = {
     "before the head": [0.7, BEGUN + REST],
     "before the role": [HEAD, 0.7, framed(event(ROLE) + event(SPOKEN)) + REST],
     "before the text": [HEAD + framed(event(ROLE)), 0.7, framed(event(SPOKEN)) + REST],
-    "among comments": [HEAD, *again(14, COMMENT, 0.05), framed(event(ROLE) + event(SPOKEN)) + REST],
+    "among comments": [HEAD, *again(9, COMMENT, 0.07), framed(event(ROLE) + event(SPOKEN)) + REST],
     "after the text": [BEGUN, 0.7, REST],
 }
 
