@@ -138,7 +138,8 @@ def tool(
     """Make a tool of a function that has a docstring and a type hint for each parameter; raise BadTool.
 
     Written as `@tool`, or as `@tool(name="…", deadline_s=3)` for another name than the function's or a deadline of its
-    own. A parameter called `turn` is not the LLM's: it is the running turn.
+    own. A parameter called `turn` is not the LLM's: it is the running turn, which
+    waits for the tool: it can be read, and not asked by.
     """
     if function is not None:
         return Tool(function, name, deadline_s, sys._getframe(1).f_locals)

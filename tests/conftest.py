@@ -76,6 +76,21 @@ MEASURE_TOO = {"test_hostile_peers", "test_rag_folder"}
 """Files of which some tests measure."""
 
 
+# what takes longest begins first: a file is one process's, and none is to be left with a long one at the end
+LONG = [
+    "test_soak",
+    "test_rag_folder",
+    "test_playground_sound",
+    "test_start",
+    "test_playground_people",
+    "test_doctor",
+    "test_playground_talk",
+    "test_playground_sight",
+    "test_schemathesis",
+    "test_drain",
+]
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave the files unread of which nothing is wanted: reading all of them takes seconds in each process."""
     wanted, name = config.option.markexpr, collection_path.stem
@@ -86,7 +101,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the files that one Python is enough for, and those that are run by themselves."""
+    """Mark the files that one Python is enough for, and those that are run by themselves; put the long ones first."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
     for item in items:
         if item.path.stem in ONCE:
             item.add_marker(pytest.mark.once)
