@@ -141,9 +141,9 @@ class RunningServer:
         """Return the first line of the log that holds this text."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
-            for line in self.log.splitlines():
-                if text in line:
-                    return line
+            for line in self.log.splitlines(keepends=True):
+                if text in line and line.endswith("\n"):  # the rest of it may still be on its way
+                    return line.removesuffix("\n")
             time.sleep(0.01)
         raise AssertionError(f"{text!r} is not in the log:\n{self.log}")
 
