@@ -82,7 +82,6 @@ MEASURE_TOO = {"test_hostile_peers", "test_rag_folder"}
 LONG = [
     "test_soak",
     "test_rag_folder",
-    "test_playground_sound",
     "test_start",
     "test_playground_people",
     "test_doctor",
