@@ -71,6 +71,9 @@ ONCE = {
 ALONE = {
     "test_audio_benchmark",
     "test_benchmarks",
+    "test_playground_sound",
+    "test_retries",
+    "test_time",
 }
 
 
